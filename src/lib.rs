@@ -1,0 +1,7 @@
+//! `resumed` makes uploads of large files always finish, and downloads of them too.
+//!
+//! The modules are layers; each uses only those above it in this list:
+//!
+//! - [`protocol`]: what the specifications say, pure
+
+pub mod protocol;

@@ -1,0 +1,6 @@
+//! What the specifications say. Pure: no tokio, no files, no clock, no randomness; `now` and ids
+//! are arguments.
+#![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
+
+pub mod id;
+pub mod units;
