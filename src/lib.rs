@@ -3,5 +3,11 @@
 //! The modules are layers; each uses only those above it in this list:
 //!
 //! - [`protocol`]: what the specifications say, pure
+//! - [`clock`]: the only caller of the system clock
+//! - [`storage`]: where records and bytes lie
 
 pub mod protocol;
+
+pub mod clock;
+
+pub mod storage;

@@ -3,4 +3,9 @@
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 pub mod id;
+pub mod limits;
+pub mod metadata;
+pub mod operation;
+pub mod refusal;
 pub mod units;
+pub mod upload;

@@ -1,0 +1,56 @@
+//! What a request asks for, in words that every dialect shares.
+
+use super::id::UploadId;
+use super::metadata::Metadata;
+
+/// A request that a dialect has understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Tell what this server can do (OPTIONS).
+    Discover,
+    /// Make a new upload, perhaps with its first content.
+    Create(Creation),
+    /// Append content to an upload.
+    Append(UploadId, Append),
+    /// Tell the offset (offset retrieval), ending an append that is under way.
+    RetrieveOffset(UploadId),
+    /// Cancel the upload and free what it holds.
+    Cancel(UploadId),
+    /// Serve the representation of a complete upload, or its head alone.
+    Read(UploadId),
+}
+
+/// What a client says of an upload when it makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Creation {
+    /// The length in bytes, unless it is told later.
+    pub length: Option<u64>,
+    /// What the client says about the upload.
+    pub metadata: Metadata,
+    /// The append that the request's content is; `None` when it has none.
+    pub content: Option<Append>,
+}
+
+/// The content of a request, and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Where the client believes the upload ends, in bytes.
+    pub offset: u64,
+    /// The upload's length in bytes, when the request tells it.
+    pub length: Option<u64>,
+    /// The content's length in bytes, when the request tells it.
+    pub content_length: Option<u64>,
+    /// When the upload is complete.
+    pub completion: Completion,
+}
+
+/// When an append completes the upload: nearly the whole difference between the two protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// As soon as the offset is the length (tus).
+    AtLength,
+    /// When this content has ended (`Upload-Complete: ?1`).
+    AtEnd,
+    /// Not by this append (`Upload-Complete: ?0`).
+    Later,
+}

@@ -1,0 +1,161 @@
+//! Where things lie: records and bytes behind two small traits. Knows no HTTP and no policy.
+//!
+//! The contract that keeps every promise:
+//!
+//! - A [`RecordStore::save`] or [`DataWriter::commit`] that returned is durable, as far as the
+//!   store was asked for: against power loss, or against the end of the process.
+//! - Bytes past the recorded offset are scratch: [`DataStore::writer`] cuts them off.
+//! - A future that is dropped may or may not have had its effect; what had returned before stands.
+//!
+//! One contract suite runs against every implementation.
+
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::protocol::id::UploadId;
+use crate::protocol::units::Timestamp;
+use crate::protocol::upload::Upload;
+
+/// What a store returns. Boxed, since the store is chosen at run time.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+
+/// Counts the saves of one record; the fence between two writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u64);
+
+/// A record as it lies in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The record.
+    pub upload: Upload,
+    /// Its version, to be named at the next save.
+    pub version: Version,
+}
+
+/// Keeps upload records.
+pub trait RecordStore: Send + Sync + 'static {
+    /// The record of an upload; `None` when there is none.
+    fn load(&self, id: UploadId) -> StoreFuture<'_, Option<Stored>>;
+
+    /// Saves a record over the version that it was made from (`None`: there is none yet). Durable
+    /// when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Conflict`] when another version is there, and nothing changed.
+    fn save(&self, upload: Upload, expected: Option<Version>) -> StoreFuture<'_, Version>;
+
+    /// Forgets a record. Durable when it returns. No record is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Conflict`] when another version is there, and nothing changed.
+    fn delete(&self, id: UploadId, expected: Version) -> StoreFuture<'_, ()>;
+
+    /// The ids of at most `max` uploads whose [`Upload::wake`] is at or before `now`, earliest
+    /// first. Costs as much as it returns, however many records there are.
+    fn due(&self, now: Timestamp, max: usize) -> StoreFuture<'_, Vec<UploadId>>;
+
+    /// At most `max` records in the order of their ids, from the first one behind `after`.
+    fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>>;
+}
+
+/// Keeps the bytes of uploads.
+pub trait DataStore: Send + Sync + 'static {
+    /// Opens an upload's bytes for appending at `offset`, and cuts off what lies behind it. The
+    /// caller holds the upload's lease. Bytes that were never written are made when `offset` is 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Missing`] when fewer bytes than `offset` are there.
+    fn writer(&self, id: UploadId, offset: u64) -> StoreFuture<'_, Box<dyn DataWriter>>;
+
+    /// Opens a range of an upload's bytes. An empty range needs no bytes to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Missing`] when fewer bytes are there.
+    fn reader(&self, id: UploadId, range: Range<u64>) -> StoreFuture<'_, Box<dyn DataReader>>;
+
+    /// Frees an upload's bytes. None is no error. Readers that are open read on.
+    fn remove(&self, id: UploadId) -> StoreFuture<'_, ()>;
+
+    /// The bytes that can still be stored.
+    fn room(&self) -> StoreFuture<'_, u64>;
+}
+
+/// Appends to one upload.
+pub trait DataWriter: Send {
+    /// Writes these bytes behind those before. They are scratch until [`Self::commit`].
+    ///
+    /// After an error or a dropped future the writer is of no more use.
+    fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()>;
+
+    /// Makes all that was written durable.
+    ///
+    /// After an error the bytes since the last commit count as lost, whatever a later call says.
+    fn commit(&mut self) -> StoreFuture<'_, ()>;
+}
+
+/// Reads one range of an upload.
+pub trait DataReader: Send {
+    /// The next bytes of the range, as many as the store finds good; empty at its end.
+    fn read(&mut self) -> StoreFuture<'_, Bytes>;
+}
+
+/// The store could not do what it was asked for.
+#[derive(Debug, Error)]
+#[error("{doing}{}: {failure}", match upload { Some(id) => format!(" of upload {id}"), None => String::new() })]
+pub struct StorageError {
+    /// What it was doing, as in "writing the data".
+    pub doing: &'static str,
+    /// To which upload.
+    pub upload: Option<UploadId>,
+    /// How it failed.
+    #[source]
+    pub failure: Failure,
+}
+
+/// How a store failed, as far as it makes a difference to the caller.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Another writer saved the record in between.
+    #[error("another writer saved it in between")]
+    Conflict,
+    /// Bytes that the record promises are not there.
+    #[error("bytes are missing")]
+    Missing,
+    /// No room, or the quota is used up.
+    #[error("no room is left")]
+    Full(#[source] io::Error),
+    /// What is there cannot be read.
+    #[error("the record is damaged: {0}")]
+    Damaged(String),
+    /// The store was closed, or a failure before made it unusable.
+    #[error("the store is closed")]
+    Closed,
+    /// Anything else that the system said.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+}
+
+impl StorageError {
+    /// A failure while doing something to an upload.
+    pub fn new(doing: &'static str, upload: Option<UploadId>, failure: Failure) -> Self {
+        Self { doing, upload, failure }
+    }
+
+    /// What the system said, told apart by whether it means that no room is left.
+    pub fn io(doing: &'static str, upload: Option<UploadId>, source: io::Error) -> Self {
+        let failure = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Full(source),
+            _ => Failure::Io(source),
+        };
+        Self { doing, upload, failure }
+    }
+}
