@@ -3,6 +3,7 @@
 // Tests are spared: a panic is what tells there that a number is wrong.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm))]
 
+pub mod checksum;
 pub mod id;
 pub mod limits;
 pub mod metadata;
