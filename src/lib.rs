@@ -5,9 +5,12 @@
 //! - [`protocol`]: what the specifications say, pure
 //! - [`clock`]: the only caller of the system clock
 //! - [`storage`]: where records and bytes lie
+//! - [`engine`]: what the server does
 
 pub mod protocol;
 
 pub mod clock;
 
 pub mod storage;
+
+pub mod engine;

@@ -9,5 +9,6 @@ pub mod limits;
 pub mod metadata;
 pub mod operation;
 pub mod refusal;
+pub mod tus;
 pub mod units;
 pub mod upload;

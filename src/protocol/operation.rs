@@ -2,6 +2,7 @@
 
 use super::id::UploadId;
 use super::metadata::Metadata;
+use super::upload::Upload;
 
 /// A request that a dialect has understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,4 +54,24 @@ pub enum Completion {
     AtEnd,
     /// Not by this append (`Upload-Complete: ?0`).
     Later,
+}
+
+/// What came of an operation that was carried out. Every record in it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What this server can do is told.
+    Discovered,
+    /// A new upload is there.
+    Created {
+        /// The upload.
+        upload: Upload,
+        /// Whether the request had content for it.
+        has_content: bool,
+    },
+    /// The content was appended.
+    Appended(Upload),
+    /// This is where the upload stands.
+    Offset(Upload),
+    /// The upload is gone.
+    Cancelled,
 }

@@ -96,9 +96,7 @@ pub enum Refusal {
         max: u64,
     },
     /// The content reaches beyond the upload's length.
-    #[error(
-        "upload length is {length} bytes and the content reaches beyond it; nothing of it was taken"
-    )]
+    #[error("upload length is {length} bytes and the content reaches beyond it; it is refused")]
     BeyondLength {
         /// The upload's length in bytes.
         length: u64,
@@ -130,6 +128,9 @@ pub enum Refusal {
     /// Another request for the same upload took over.
     #[error("another request for this upload took over; ask with HEAD and resume there")]
     Superseded,
+    /// The append that is under way does not end.
+    #[error("this upload is busy with another request that does not end; try again in a moment")]
+    Busy,
     /// The server stops.
     #[error("the server is shutting down; what arrived is kept: resume in a moment")]
     ShuttingDown,

@@ -113,11 +113,11 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Whether the upload is complete when the content ended well at `offset`.
-    pub fn completes_at(&self, offset: u64) -> bool {
+    /// Whether the upload is complete when the content ended at `offset`, as a whole or cut off.
+    pub fn completes(&self, offset: u64, is_whole: bool) -> bool {
         match self.completion {
             Completion::AtLength => self.length == Some(offset),
-            Completion::AtEnd => true,
+            Completion::AtEnd => is_whole,
             Completion::Later => false,
         }
     }

@@ -100,6 +100,20 @@ pub trait DataWriter: Send {
     ///
     /// After an error the bytes since the last commit count as lost, whatever a later call says.
     fn commit(&mut self) -> StoreFuture<'_, ()>;
+
+    /// Both at once, which a store may do with less effort: for content that came in one piece,
+    /// and for the end of any.
+    fn write_and_commit(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.write(pieces).await?;
+            self.commit().await
+        })
+    }
+
+    /// Lets go of what it holds open, until the next call needs it again.
+    fn rest(&mut self) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Reads one range of an upload.

@@ -1,0 +1,153 @@
+//! The content of a request as the engine sees it: pieces, and how it ended. Gathers small pieces
+//! into batches that are worth a write. Knows nothing of HTTP.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// The bytes that are written at once. Larger batches gain nothing (measured: 1 MiB is the best of
+/// 256 KiB, 1 MiB and 4 MiB) and cost memory in every append.
+pub const BATCH_BYTES: usize = 1 << 20;
+/// How long the first byte of a batch waits for others on a slow link.
+const BATCH_WAIT: Duration = Duration::from_millis(100);
+
+/// What comes next of a content.
+#[derive(Debug)]
+pub enum Piece {
+    /// Some bytes, never none.
+    Bytes(Bytes),
+    /// The content is whole.
+    End,
+    /// The peer went away before it was whole.
+    Cut,
+    /// The peer stalled or is too slow.
+    TooSlow,
+}
+
+/// The content of a request.
+pub trait Content: Send {
+    /// The next piece. After anything but `Bytes` it is not asked again.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece>;
+}
+
+/// Why no more bytes come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The content is whole.
+    Whole,
+    /// The peer went away.
+    Cut,
+    /// The peer is too slow.
+    TooSlow,
+    /// Another request for the upload takes over.
+    Superseded,
+    /// The server stops.
+    Stopping,
+    /// The content reaches beyond the upload's length.
+    Overrun,
+}
+
+/// What [`Gatherer::gather`] returns with.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// The bytes, in order; perhaps none.
+    pub(super) pieces: Vec<Bytes>,
+    /// How many they are.
+    pub(super) bytes: u64,
+    /// Whether this was all, and why.
+    pub(super) ending: Option<Ending>,
+}
+
+/// Turns a content into batches.
+pub(super) struct Gatherer {
+    content: Box<dyn Content>,
+    /// Bytes that may still come before the upload ends.
+    allowance: u64,
+    superseded: CancellationToken,
+    stopping: CancellationToken,
+}
+
+impl Gatherer {
+    pub(super) fn new(
+        content: Box<dyn Content>,
+        allowance: u64,
+        superseded: CancellationToken,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self { content, allowance, superseded, stopping }
+    }
+
+    /// Waits for the next bytes, and a little for more of them. Returns with no bytes when none
+    /// came for as long as `patience`, and with an ending when there is one. Dropping the future
+    /// loses bytes.
+    pub(super) async fn gather(&mut self, patience: Option<Duration>) -> Batch {
+        let superseded = self.superseded.clone();
+        let stopping = self.stopping.clone();
+        let mut superseded = pin!(superseded.cancelled());
+        let mut stopping = pin!(stopping.cancelled());
+        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        let mut batch = Batch::default();
+        poll_fn(|context| {
+            // Bytes first: what has arrived is kept even when the append is being ended.
+            let was_empty = batch.bytes == 0;
+            if self.fill(&mut batch, context) {
+                return Poll::Ready(());
+            }
+            if superseded.as_mut().poll(context).is_ready() {
+                batch.ending = Some(Ending::Superseded);
+                return Poll::Ready(());
+            }
+            if stopping.as_mut().poll(context).is_ready() {
+                batch.ending = Some(Ending::Stopping);
+                return Poll::Ready(());
+            }
+            if was_empty && batch.bytes > 0 {
+                timer = Some(Box::pin(sleep(BATCH_WAIT)));
+            } else if let (None, Some(patience)) = (&timer, patience) {
+                timer = Some(Box::pin(sleep(patience)));
+            }
+            match timer.as_mut() {
+                Some(timer) => timer.as_mut().poll(context),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        batch
+    }
+
+    /// Takes what is there; whether the batch is done.
+    fn fill(&mut self, batch: &mut Batch, context: &mut Context<'_>) -> bool {
+        loop {
+            let piece = match self.content.poll_piece(context) {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => return false,
+            };
+            batch.ending = match piece {
+                Piece::Bytes(bytes) => self.take(bytes, batch),
+                Piece::End => Some(Ending::Whole),
+                Piece::Cut => Some(Ending::Cut),
+                Piece::TooSlow => Some(Ending::TooSlow),
+            };
+            let is_full = usize::try_from(batch.bytes).is_ok_and(|bytes| bytes >= BATCH_BYTES);
+            if is_full || batch.ending.is_some() {
+                return true;
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: Bytes, batch: &mut Batch) -> Option<Ending> {
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let Some(rest) = self.allowance.checked_sub(count) else {
+            return Some(Ending::Overrun);
+        };
+        self.allowance = rest;
+        batch.bytes = batch.bytes.saturating_add(count);
+        batch.pieces.push(bytes);
+        None
+    }
+}

@@ -1,0 +1,262 @@
+//! What the server does: create, append, retrieve the offset, cancel, read, sweep. Async, and free
+//! of HTTP; time and stores are given to it.
+#![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
+
+mod append;
+pub mod content;
+mod lease;
+mod sweep;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::append::Appending;
+use self::content::Content;
+use self::lease::{Busy, Leases};
+use crate::clock::Clock;
+use crate::protocol::id::UploadId;
+use crate::protocol::limits::Limits;
+use crate::protocol::operation::{Append, Creation};
+use crate::protocol::refusal::Refusal;
+use crate::protocol::units::Timestamp;
+use crate::protocol::upload::{GoneReason, State, Upload};
+use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored};
+
+/// What the engine is asked to do with uploads over time.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// What clients may ask for.
+    pub limits: Limits,
+    /// How long an unfinished upload is kept after its last append; `None`: for ever.
+    pub expire_after: Option<Duration>,
+    /// How long a complete upload is kept; `None`: for ever.
+    pub expire_complete_after: Option<Duration>,
+}
+
+/// The server's work, shared by all requests.
+pub struct Engine {
+    records: Arc<dyn RecordStore>,
+    data: Arc<dyn DataStore>,
+    clock: Clock,
+    policy: Policy,
+    leases: Arc<Leases>,
+    /// Cancelled once, when the server stops.
+    stopping: CancellationToken,
+    /// Owns the appends: a client that goes away does not end the saving of what it sent.
+    tasks: TaskTracker,
+}
+
+/// Why an operation was not carried out.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The client may not.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store could not.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl From<Busy> for Fault {
+    fn from(Busy: Busy) -> Self {
+        Self::Refused(Refusal::Busy)
+    }
+}
+
+impl Engine {
+    /// An engine on these stores.
+    pub fn new(
+        records: Arc<dyn RecordStore>,
+        data: Arc<dyn DataStore>,
+        clock: Clock,
+        policy: Policy,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            records,
+            data,
+            clock,
+            policy,
+            leases: Arc::default(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// What clients may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.policy.limits
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Ends the content of every append, and returns when all that came is saved.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Makes a new upload. When it has content, the record is saved with it, and at the latest at
+    /// the first checkpoint. However the content ended: the upload that is there is returned.
+    ///
+    /// # Errors
+    ///
+    /// `NoRoom`, `TooLong`, `BeyondLength`, `ShuttingDown`, and what the stores could not do.
+    pub async fn create(
+        self: &Arc<Self>,
+        creation: Creation,
+        content: Box<dyn Content>,
+    ) -> Result<Upload, Fault> {
+        if creation.length.is_some_and(|length| length > 0) {
+            let room = self.data.room().await?;
+            if creation.length.is_some_and(|length| length > room) {
+                return Err(Refusal::NoRoom.into());
+            }
+        }
+        let id = random_id()?;
+        let now = self.now();
+        let upload = Upload::new(id, creation.length, creation.metadata, now);
+        let Some(append) = creation.content else {
+            let is_empty = creation.length == Some(0);
+            let upload = self.with_expiry(if is_empty { upload.completed(now) } else { upload });
+            self.records.save(upload.clone(), None).await?;
+            return Ok(upload);
+        };
+        let lease = self.leases.acquire(id).await?;
+        let admission = upload.admit(&append, self.limits())?;
+        let engine = Arc::clone(self);
+        self.run(Appending { engine, lease, upload, version: None, admission }, content).await
+    }
+
+    /// Appends content to an upload, ending an append that is under way.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of [`Upload::admit`], which change nothing; `Busy`; those of content that did
+    /// not end well, after which what arrived is kept; and what the stores could not do.
+    pub async fn append(
+        self: &Arc<Self>,
+        id: UploadId,
+        append: Append,
+        content: Box<dyn Content>,
+    ) -> Result<Upload, Fault> {
+        let lease = self.leases.acquire(id).await?;
+        let Stored { upload, version } = self.load(id).await?;
+        let admission = upload.admit(&append, self.limits())?;
+        let engine = Arc::clone(self);
+        let version = Some(version);
+        self.run(Appending { engine, lease, upload, version, admission }, content).await
+    }
+
+    async fn run(&self, appending: Appending, content: Box<dyn Content>) -> Result<Upload, Fault> {
+        let task = self.tasks.spawn(appending.run(content));
+        match task.await {
+            Ok(outcome) => outcome,
+            Err(died) => Err(StorageError::new(
+                "appending",
+                None,
+                Failure::Damaged(format!("the append ended in a panic: {died}")),
+            )
+            .into()),
+        }
+    }
+
+    /// Where an upload stands, after ending an append that is under way: an offset that is told
+    /// is one that the next append may start at.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Gone`, and what the store could not do.
+    pub async fn retrieve_offset(&self, id: UploadId) -> Result<Upload, Fault> {
+        if self.leases.end_append(id).await.is_err() {
+            tracing::warn!(upload = %id, "an append did not end in time; telling the saved offset");
+        }
+        Ok(self.load(id).await?.upload)
+    }
+
+    /// Cancels an upload, complete or not, ending an append that is under way, and frees what it
+    /// holds.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Gone`, `Busy`, and what the stores could not do.
+    pub async fn cancel(&self, id: UploadId) -> Result<(), Fault> {
+        let _lease = self.leases.acquire(id).await?;
+        let stored = self.load(id).await?;
+        self.end_upload(stored, GoneReason::Cancelled).await?;
+        Ok(())
+    }
+
+    /// The upload as it is recorded; disturbs no append.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Gone`, and what the store could not do.
+    pub async fn look(&self, id: UploadId) -> Result<Upload, Fault> {
+        Ok(self.load(id).await?.upload)
+    }
+
+    /// Opens bytes of a complete upload.
+    ///
+    /// # Errors
+    ///
+    /// What the store could not do.
+    pub async fn read(
+        &self,
+        id: UploadId,
+        range: Range<u64>,
+    ) -> Result<Box<dyn DataReader>, StorageError> {
+        self.data.reader(id, range).await
+    }
+
+    /// Makes an upload gone: first for everybody who asks, then on the disk. A crash in between
+    /// leaves bytes that the sweep frees.
+    async fn end_upload(&self, stored: Stored, why: GoneReason) -> Result<(), StorageError> {
+        let id = stored.upload.id();
+        let gone = stored.upload.gone(why, self.now());
+        self.records.save(gone, Some(stored.version)).await?;
+        tracing::info!(upload = %id, %why, "upload is gone");
+        self.data.remove(id).await
+    }
+
+    /// The record of an upload that is there for clients.
+    async fn load(&self, id: UploadId) -> Result<Stored, Fault> {
+        let stored = self.records.load(id).await?.ok_or(Refusal::NotFound)?;
+        match *stored.upload.state() {
+            State::Gone { why, .. } => Err(Refusal::Gone(why).into()),
+            State::Receiving { .. } | State::Complete { .. } => {
+                if stored.upload.is_expired(self.now()) {
+                    return Err(Refusal::Gone(GoneReason::Expired).into());
+                }
+                Ok(stored)
+            }
+        }
+    }
+
+    /// The upload with its expiry counted from now, in whole seconds as clients see it.
+    fn with_expiry(&self, upload: Upload) -> Upload {
+        let keep = match upload.state() {
+            State::Receiving { .. } => self.policy.expire_after,
+            State::Complete { .. } => self.policy.expire_complete_after,
+            State::Gone { .. } => None,
+        };
+        let now = self.now();
+        upload.expiring(keep.map(|keep| now.after(keep).round_up_to_second()))
+    }
+}
+
+/// Draws an id that nobody can guess.
+fn random_id() -> Result<UploadId, StorageError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| StorageError::io("drawing a random id", None, error.into()))?;
+    Ok(UploadId::from_bytes(bytes))
+}

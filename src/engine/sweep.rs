@@ -1,0 +1,67 @@
+//! The sweep: ends what has expired and forgets what is gone. Its work grows with what is due,
+//! never with the number of uploads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use crate::protocol::id::UploadId;
+use crate::protocol::upload::{GoneReason, State};
+use crate::storage::StorageError;
+
+/// How often the sweep looks for what is due.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The uploads that one look takes on.
+const BATCH: usize = 256;
+
+impl Engine {
+    /// Sweeps until the engine stops.
+    pub async fn sweep_forever(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.sweep().await {
+                tracing::warn!(%error, "the sweep failed and is tried again");
+            }
+        }
+    }
+
+    /// Does what is due now, [`BATCH`] uploads at the most; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// The store could not; what was done stays done, and the rest is due again.
+    pub async fn sweep(self: &Arc<Self>) -> Result<usize, StorageError> {
+        let due = self.records.due(self.now(), BATCH).await?;
+        for id in &due {
+            self.sweep_one(*id).await?;
+        }
+        Ok(due.len())
+    }
+
+    /// Ends or forgets one upload, unless it is being written: then it is no longer due.
+    async fn sweep_one(self: &Arc<Self>, id: UploadId) -> Result<(), StorageError> {
+        let Some(_lease) = self.leases.acquire_free(id) else {
+            return Ok(());
+        };
+        let Some(stored) = self.records.load(id).await? else {
+            return Ok(());
+        };
+        if stored.upload.wake().is_none_or(|wake| wake > self.now()) {
+            return Ok(());
+        }
+        match stored.upload.state() {
+            State::Receiving { .. } | State::Complete { .. } => {
+                self.end_upload(stored, GoneReason::Expired).await
+            }
+            State::Gone { .. } => {
+                // Once more: a crash may have come between the record and the bytes.
+                self.data.remove(id).await?;
+                self.records.delete(id, stored.version).await
+            }
+        }
+    }
+}
