@@ -1,0 +1,91 @@
+"""The command line of `conformance/run`: chooses groups, runs them, ends with the summary."""
+import argparse
+import importlib
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+
+from . import prepare
+from .processes import Processes
+from .report import Failure, Report
+from .server import Server
+
+GROUPS = {
+    "js": "tus-js-client from Node",
+}
+
+
+class Bench:
+    """What a group of checks works with."""
+
+    def __init__(self, group, report, processes, folder, binary, is_long):
+        self.group = group
+        self.report = report
+        self.processes = processes
+        self.folder = folder
+        self.is_long = is_long
+        self._binary = binary
+        self._servers = []
+
+    def server(self, name, *arguments):
+        server = Server(self.processes, self._binary, self.folder, name, arguments)
+        self._servers.append(server)
+        return server
+
+    def check(self, name, check, *arguments):
+        passed = self.report.run(f"{self.group}: {name}", check, *arguments)
+        for server in self._servers:
+            if server.has_died():
+                self.report.fail(f"{self.group}: the server lives on", server.last_words())
+                server.start()
+        return passed
+
+
+def main(argv):
+    options = parse(argv)
+    chosen = options.groups or ["rust", *GROUPS]
+    report = Report()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="resumed-conformance-"))
+    try:
+        with Processes() as processes:
+            run_groups(chosen, options, report, processes, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(report.summary(), flush=True)
+    return 1 if report.failed else 0
+
+
+def run_groups(chosen, options, report, processes, folder):
+    if "rust" in chosen:
+        prepare.rust_tests(report)
+    if chosen == ["rust"]:
+        return
+    try:
+        binary = options.binary or prepare.build_server()
+    except Failure as why:
+        report.fail("build", why)
+        return
+    for group in chosen:
+        if group != "rust":
+            bench = Bench(group, report, processes, folder, binary, options.long)
+            report.run_group(group, importlib.import_module(f"groups.{group}").run, bench)
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="conformance/run",
+        description="Builds the server, runs its tests, and drives it with real clients.",
+        epilog="groups: rust (the crate's own tests), "
+        + ", ".join(f"{name} ({what})" for name, what in GROUPS.items()),
+    )
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="all of them when none is named")
+    parser.add_argument("--binary", type=pathlib.Path, help="drive this binary, build nothing")
+    parser.add_argument("--long", action="store_true", help="larger files")
+    options = parser.parse_args(argv)
+    unknown = set(options.groups) - {"rust", *GROUPS}
+    if unknown:
+        parser.error(f"no group {', '.join(sorted(unknown))}; there are rust, {', '.join(GROUPS)}")
+    return options
