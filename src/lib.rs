@@ -6,6 +6,7 @@
 //! - [`clock`]: the only caller of the system clock
 //! - [`storage`]: where records and bytes lie
 //! - [`engine`]: what the server does
+//! - [`settings`]: what the person who runs the server decides
 
 pub mod protocol;
 
@@ -14,3 +15,5 @@ pub mod clock;
 pub mod storage;
 
 pub mod engine;
+
+pub mod settings;

@@ -28,7 +28,7 @@ use crate::protocol::upload::{GoneReason, State, Upload};
 use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored};
 
 /// What the engine is asked to do with uploads over time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// What clients may ask for.
     pub limits: Limits,
