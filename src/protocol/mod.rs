@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm))]
 
 pub mod checksum;
+pub mod digest;
 pub mod id;
 pub mod limits;
 pub mod metadata;
