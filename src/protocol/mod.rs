@@ -10,6 +10,7 @@ pub mod limits;
 pub mod metadata;
 pub mod operation;
 pub mod refusal;
+pub mod tree;
 pub mod tus;
 pub mod units;
 pub mod upload;
