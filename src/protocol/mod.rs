@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod digest;
+pub mod fields;
 pub mod id;
 pub mod limits;
 pub mod metadata;
