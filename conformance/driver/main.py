@@ -7,12 +7,13 @@ import signal
 import sys
 import tempfile
 
-from . import prepare
+from . import prepare, table
 from .processes import Processes
 from .report import Failure, Report
 from .server import Server
 
 GROUPS = {
+    "raw": "raw exchanges: every clause of tus and of HTTP that the server promises",
     "js": "tus-js-client from Node",
 }
 
@@ -20,13 +21,15 @@ GROUPS = {
 class Bench:
     """What a group of checks works with."""
 
-    def __init__(self, group, report, processes, folder, binary, is_long):
+    def __init__(self, group, report, processes, folder, options):
         self.group = group
         self.report = report
         self.processes = processes
         self.folder = folder
-        self.is_long = is_long
-        self._binary = binary
+        self.is_long = options.long
+        self.url = options.url
+        self.shown = []
+        self._binary = options.binary
         self._servers = []
 
     def server(self, name, *arguments):
@@ -34,13 +37,14 @@ class Bench:
         self._servers.append(server)
         return server
 
-    def check(self, name, check, *arguments):
-        passed = self.report.run(f"{self.group}: {name}", check, *arguments)
+    def check(self, name, check, *arguments, clauses=()):
+        """Runs one check; `clauses` are those of clauses.txt that it shows."""
+        outcome = self.report.run(f"{self.group}: {name}", check, *arguments)
+        self.shown += [(clause, name, outcome) for clause in clauses]
         for server in self._servers:
             if server.has_died():
                 self.report.fail(f"{self.group}: the server lives on", server.last_words())
                 server.start()
-        return passed
 
 
 def main(argv):
@@ -64,14 +68,19 @@ def run_groups(chosen, options, report, processes, folder):
     if chosen == ["rust"]:
         return
     try:
-        binary = options.binary or prepare.build_server()
+        if not options.url and not options.binary:
+            options.binary = prepare.build_server()
     except Failure as why:
         report.fail("build", why)
         return
+    shown = []
     for group in chosen:
         if group != "rust":
-            bench = Bench(group, report, processes, folder, binary, options.long)
+            bench = Bench(group, report, processes, folder, options)
             report.run_group(group, importlib.import_module(f"groups.{group}").run, bench)
+            shown += bench.shown
+    if options.table:
+        options.table.write_text(table.markdown(shown))
 
 
 def parse(argv):
@@ -84,7 +93,11 @@ def parse(argv):
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="all of them when none is named")
     parser.add_argument("--binary", type=pathlib.Path, help="drive this binary, build nothing")
     parser.add_argument("--long", action="store_true", help="larger files")
+    parser.add_argument("--url", help="send the raw exchanges to this server, start none")
+    parser.add_argument("--table", type=pathlib.Path, help="write the table of clauses there")
     options = parser.parse_args(argv)
+    if options.url:
+        options.groups = ["raw"]
     unknown = set(options.groups) - {"rust", *GROUPS}
     if unknown:
         parser.error(f"no group {', '.join(sorted(unknown))}; there are rust, {', '.join(GROUPS)}")

@@ -38,23 +38,23 @@ class Report:
     def run(self, name, check, *arguments):
         """Runs one check; whatever it raises is a failed check, never the end of the run.
 
-        A check returns a short note for its line, or nothing. Returns whether it passed.
+        A check returns a short note for its line, or nothing. Returns passed, failed or skipped.
         """
         started = time.monotonic()
         try:
             note = check(*arguments)
         except Skip as why:
             self.skip(name, why)
-            return False
+            return "skipped"
         except Failure as why:
             self.fail(name, why)
-            return False
+            return "failed"
         except Exception as error:  # a fault of the driver or of the set-up: say where
             self.fail(name, f"{type(error).__name__}: {error} [{place(error)}]")
-            return False
+            return "failed"
         took_s = time.monotonic() - started
         self.ok(name, ", ".join(filter(None, [note, f"{took_s:.1f} s" if took_s > 2 else ""])))
-        return True
+        return "passed"
 
     def run_group(self, name, group, bench):
         """Runs a group; what breaks outside its checks (an install, a start) is one failure."""

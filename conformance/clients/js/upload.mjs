@@ -5,9 +5,9 @@
 //   stream              give the client a stream of unknown length instead of the file
 //   abortAt, then       after so many bytes abort, and then "resume" or "terminate"
 // Prints one JSON event a line: response, chunk, aborted, terminated, success, error.
-import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { PassThrough } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 import * as tus from 'tus-js-client'
 
 const task = JSON.parse(process.argv[2])
@@ -17,13 +17,15 @@ const options = {
   endpoint: task.endpoint,
   retryDelays: null,
   ...task.options,
-  onAfterResponse: (request, response) =>
+  onAfterResponse: async (request, response) => {
     report('response', {
       method: request.getMethod(),
       url: request.getURL(),
       status: response.getStatus(),
       offset: response.getHeader('Upload-Offset') ?? null,
-    }),
+    })
+    await noticeEnd()
+  },
   onChunkComplete: (length, accepted) => report('chunk', { length, accepted }),
   onSuccess: () => report('success', { url: upload.url }),
   onError: (error) => {
@@ -35,14 +37,15 @@ if (options.chunkSize === 'Infinity') options.chunkSize = Infinity
 if (task.urlStorage) options.urlStorage = new tus.FileUrlStorage(task.urlStorage)
 
 const file = createReadStream(task.file)
-const upload = new tus.Upload(task.stream ? await ended(file) : file, options)
+const stream = task.stream ? file.pipe(new PassThrough()) : null
+const upload = new tus.Upload(stream ?? file, options)
 
-// A stream whose end is known before it is read: tus-js-client 4.3 waits for ever when a stream
-// ends exactly after an append and says so only later.
-async function ended(source) {
-  const stream = source.pipe(new PassThrough({ highWaterMark: 2 ** 30 }))
-  await once(stream, 'finish')
-  return stream
+// tus-js-client 4.3 waits for ever when a stream ends on the border of an append, unless
+// something has asked the stream for more before the client does.
+async function noticeEnd() {
+  if (!stream) return
+  stream.read(0)
+  await setImmediate()
 }
 
 if (task.abortAt) {

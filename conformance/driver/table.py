@@ -1,0 +1,33 @@
+"""The table clause → cases → result, as Markdown."""
+from .cases import load_clauses
+
+
+def markdown(shown):
+    """`shown` is [(clause, name of the check, passed | failed | skipped)]."""
+    by_clause = {}
+    for clause, name, outcome in shown:
+        by_clause.setdefault(clause, []).append((name, outcome))
+    lines = []
+    for title, clauses in load_clauses():
+        lines += [f"### {title}", "", "| clause | level | what it asks | shown by | result |",
+                  "|---|---|---|---|---|"]
+        lines += [row(clause, by_clause.get(clause.id, [])) for clause in clauses]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def row(clause, shown):
+    names = "; ".join(name for name, _ in shown)
+    text = clause.text + (f" *{clause.note}*" if clause.note else "")
+    cells = [clause.id, clause.level, text, names or "–", verdict([o for _, o in shown])]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def verdict(outcomes):
+    if not outcomes:
+        return "–"
+    failed = outcomes.count("failed")
+    if failed:
+        return f"**{failed} of {len(outcomes)} failed**"
+    ran = len(outcomes) - outcomes.count("skipped")
+    return "passed" if ran else "skipped"
