@@ -1,7 +1,10 @@
 """Files to upload, the same bytes in every run, and the digest of what a server gives back."""
 import hashlib
 import random
+import urllib.error
 import urllib.request
+
+from .report import Failure
 
 BLOCK_BYTES = 1024 * 1024
 KIB, MIB, GIB = 1024, 1024 * 1024, 1024 * 1024 * 1024
@@ -26,8 +29,11 @@ class SourceFile:
 def downloaded_sha256(url, timeout_s=120):
     """GETs a URL to the end; returns the length and the SHA-256 of the content."""
     digest, length = hashlib.sha256(), 0
-    with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-        while block := answer.read(BLOCK_BYTES):
-            digest.update(block)
-            length += len(block)
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            while block := answer.read(BLOCK_BYTES):
+                digest.update(block)
+                length += len(block)
+    except urllib.error.HTTPError as refused:
+        raise Failure(f"GET answered {refused.code}: {refused.read(200)!r}") from None
     return length, digest.hexdigest()

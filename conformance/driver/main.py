@@ -13,6 +13,7 @@ from .report import Failure, Report
 from .server import Server
 
 GROUPS = {
+    "py": "tuspy and aiotus",
     "raw": "raw exchanges: every clause of tus and of HTTP that the server promises",
     "js": "tus-js-client from Node",
 }

@@ -90,6 +90,16 @@ class Client:
     def kill(self):
         self._processes.kill(self.process)
 
+    def reaches(self, place, timeout_s=120):
+        """Waits until `place` (an event) is set; a client that ends before has failed."""
+        deadline = time.monotonic() + timeout_s
+        while not place.wait(0.2):
+            if self.process.poll() is not None:
+                self.wait()
+                raise Failure("the client ended before the place where it was to be stopped")
+            if time.monotonic() > deadline:
+                raise Failure("the client did not come to the place where it was to be stopped")
+
     def wait(self):
         """Reads to the end; returns the events. Fails when the client says it failed."""
         events = list(self.events())

@@ -101,7 +101,7 @@ def killed_twice(bench, length):
             options = {"chunkSize": append_bytes}
             running = client(bench, proxy.url, source, options, urlStorage=str(storage))
             if len(resumed_at) < 2:
-                expect(proxy.reached.wait(120), "the upload did not reach the place of the crash")
+                running.reaches(proxy.reached)
                 server.kill()
                 running.kill()
                 events = list(running.events())
