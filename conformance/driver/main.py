@@ -13,9 +13,14 @@ from .report import Failure, Report
 from .server import Server
 
 GROUPS = {
-    "py": "tuspy and aiotus",
     "raw": "raw exchanges: every clause of tus and of HTTP that the server promises",
+    "takeover": "requests that meet at one upload",
+    "crash": "SIGKILL and SIGTERM in the middle",
+    "times": "uploads that expire",
     "js": "tus-js-client from Node",
+    "py": "tuspy and aiotus",
+    "curl": "curl by hand",
+    "browser": "Uppy in headless Chromium",
 }
 
 
@@ -81,7 +86,7 @@ def run_groups(chosen, options, report, processes, folder):
             report.run_group(group, importlib.import_module(f"groups.{group}").run, bench)
             shown += bench.shown
     if options.table:
-        options.table.write_text(table.markdown(shown))
+        table.write_into(prepare.CONFORMANCE / "README.md", shown)
 
 
 def parse(argv):
@@ -95,7 +100,7 @@ def parse(argv):
     parser.add_argument("--binary", type=pathlib.Path, help="drive this binary, build nothing")
     parser.add_argument("--long", action="store_true", help="larger files")
     parser.add_argument("--url", help="send the raw exchanges to this server, start none")
-    parser.add_argument("--table", type=pathlib.Path, help="write the table of clauses there")
+    parser.add_argument("--table", action="store_true", help="write the results into README.md")
     options = parser.parse_args(argv)
     if options.url:
         options.groups = ["raw"]

@@ -1,7 +1,9 @@
 """Processes that a run starts: each is stopped by its id, whatever happens."""
 import collections
 import json
+import os
 import queue
+import signal
 import subprocess
 import threading
 import time
@@ -10,7 +12,10 @@ from .report import Failure
 
 
 class Processes:
-    """Owns every process of a run; leaving the `with` block kills what is left."""
+    """Owns every process of a run; leaving the `with` block kills what is left.
+
+    Each is the leader of a process group, so that what it started (a browser) ends with it.
+    """
 
     def __init__(self):
         self._running = []
@@ -23,14 +28,16 @@ class Processes:
             self.kill(process)
 
     def spawn(self, command, **options):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, start_new_session=True, **options
+        )
         self._running.append(process)
         return process
 
     def kill(self, process):
         """SIGKILL, and waits until the process is gone. Harmless when it already is."""
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
         if process in self._running:
             self._running.remove(process)
@@ -49,11 +56,11 @@ class Processes:
 class Client:
     """A client program that prints one JSON event a line, read while it runs."""
 
-    def __init__(self, processes, command, timeout_s=180):
+    def __init__(self, processes, command, timeout_s=180, env=None):
         self._processes = processes
         self._deadline = time.monotonic() + timeout_s
         self.process = processes.spawn(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
         )
         self._lines = queue.Queue()
         self._last_words = collections.deque(maxlen=20)

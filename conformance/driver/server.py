@@ -1,4 +1,5 @@
 """The server under test as a process: start, kill, start again on the same port and folder."""
+import os
 import pathlib
 import queue
 import re
@@ -77,10 +78,16 @@ class Server:
         """Whether it ended though nobody stopped it."""
         return self._process is not None and self._process.poll() is not None
 
-    def memory_kib(self):
-        """Resident memory now, from /proc."""
+    def cpu_s(self):
+        """Processor time used so far, from /proc."""
+        fields = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2]
+        user, system = fields.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def peak_memory_kib(self):
+        """The most resident memory since the start, from /proc."""
         status = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
     def last_words(self):
         lines = self._log_path.read_text(errors="replace").splitlines()

@@ -1,6 +1,14 @@
 """The table clause → cases → result, as Markdown."""
 from .cases import load_clauses
 
+HEADING = "## Every clause\n"
+
+
+def write_into(readme, shown):
+    """Replaces what stands after the heading of the table, which is the end of the page."""
+    before = readme.read_text().partition(HEADING)[0]
+    readme.write_text(f"{before}{HEADING}\n{markdown(shown)}")
+
 
 def markdown(shown):
     """`shown` is [(clause, name of the check, passed | failed | skipped)]."""
@@ -13,7 +21,7 @@ def markdown(shown):
                   "|---|---|---|---|---|"]
         lines += [row(clause, by_clause.get(clause.id, [])) for clause in clauses]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def row(clause, shown):

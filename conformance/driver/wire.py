@@ -39,10 +39,10 @@ class Connection:
         self._buffer = b""
 
     def send(self, data):
-        """Sends; a server that has answered early and closed is no failure of the sender."""
+        """Sends; a peer that has closed or reads no more is no failure of the sender."""
         try:
             self._socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             pass
 
     def close(self):

@@ -6,7 +6,10 @@ from driver import http, prepare
 from driver.cut import CutProxy
 from driver.files import GIB, KIB, MIB, SourceFile
 from driver.processes import Client, one
-from driver.report import expect
+from driver.report import Skip, expect
+
+# Far below the file, far above what a server needs that passes content on as it comes.
+MEMORY_KIB = 128 * KIB
 
 
 def run(bench):
@@ -29,6 +32,7 @@ def run(bench):
             ("terminate", terminate, (medium,)),
             ("abort inside an append, resume at once", abort_and_resume, (medium,)),
             ("resume after a cut connection", cut_connection, (medium,)),
+            ("four parts at once", parallel, (medium,)),
         ]:
             bench.check(name, check, bench, server, *arguments)
     length = 1 * GIB if bench.is_long else 300 * MIB
@@ -91,6 +95,15 @@ def cut_connection(bench, server, source):
     return f"kept {kept[0] / MIB:.1f} of 10 MiB"
 
 
+def parallel(bench, server, source):
+    if "concatenation" not in http.extensions(server.url):
+        raise Skip("the server does not offer concatenation")
+    events = client(bench, server.url, source, {"parallelUploads": 4}).wait()
+    created = [e for e in events if e["event"] == "response" and e["method"] == "POST"]
+    expect(len(created) == 5, f"{len(created)} creations, not four parts and the whole")
+    http.expect_same_file(one(events, "success")["url"], source)
+
+
 def killed_twice(bench, length):
     """Two crashes: between appends of 10 MiB, and inside one that never ends."""
     source, storage = SourceFile(bench.folder, length), bench.folder / "urls.json"
@@ -119,4 +132,6 @@ def killed_twice(bench, length):
             resumed_at.append(offsets[0])
             promised = offsets[-1]
         http.expect_same_file(url, source)
+        memory_kib = server.peak_memory_kib()
+        expect(memory_kib < MEMORY_KIB, f"the server took {memory_kib // KIB} MiB of memory")
     return "resumed at " + " and ".join(f"{at // MIB} MiB" for at in resumed_at[1:])
