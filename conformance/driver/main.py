@@ -16,6 +16,7 @@ GROUPS = {
     "raw": "raw exchanges: every clause of tus and of HTTP that the server promises",
     "takeover": "requests that meet at one upload",
     "crash": "SIGKILL and SIGTERM in the middle",
+    "disk": "a disk that gets full",
     "times": "uploads that expire",
     "js": "tus-js-client from Node",
     "py": "tuspy and aiotus",
@@ -38,8 +39,10 @@ class Bench:
         self._binary = options.binary
         self._servers = []
 
-    def server(self, name, *arguments):
-        server = Server(self.processes, self._binary, self.folder, name, arguments)
+    def server(self, name, *arguments, folder=None):
+        """A server with its data in a folder of its own, below `folder` if that is given."""
+        folder = folder or self.folder
+        server = Server(self.processes, self._binary, folder, name, arguments)
         self._servers.append(server)
         return server
 

@@ -41,7 +41,7 @@ def needs(server, extension):
 
 
 def random_places(bench, server):
-    """Appends are cut short by a crash; each time HEAD may tell more than was answered, not less."""
+    """Appends are cut by a crash; then HEAD may tell more than was answered, never less."""
     source = SourceFile(bench.folder, 64 * MIB, seed=3)
     content, numbers = source.path.read_bytes(), random.Random(4)
     url, promised = http.create(server.url, source.length), 0
