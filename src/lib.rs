@@ -7,6 +7,7 @@
 //! - [`storage`]: where records and bytes lie
 //! - [`engine`]: what the server does
 //! - [`settings`]: what the person who runs the server decides
+//! - [`server`]: how HTTP reaches the engine
 
 pub mod protocol;
 
@@ -17,3 +18,5 @@ pub mod storage;
 pub mod engine;
 
 pub mod settings;
+
+pub mod server;

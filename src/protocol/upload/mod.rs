@@ -303,3 +303,6 @@ fn agreed_length(recorded: Option<u64>, provided: Option<u64>) -> Result<Option<
         (recorded, provided) => Ok(recorded.or(provided)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The two directions of content: a request's as the engine takes it, with patience that ends, and
+//! a response's as hyper sends it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::stream::{self, Stream};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::engine::content::{Content, Piece};
+use crate::storage::StorageError;
+
+/// Waiting shorter than this says nothing about a peer's data rate.
+const RATE_GRACE: Duration = Duration::from_secs(10);
+/// How often a peer's data rate is looked at while it is waited for.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long content that nobody wants is still read, so that the peer gets to read the answer: a
+/// connection closed on unread content is reset, and the answer is lost with it.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// How much of it is read.
+const DRAIN_BYTES: usize = 16 << 20;
+
+/// How long a peer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The longest time without a byte.
+    pub idle_timeout: Duration,
+    /// The least data rate in bytes a second, counted over the time that was spent waiting.
+    pub min_rate: Option<u64>,
+}
+
+/// The content of a request.
+pub(super) struct RequestContent {
+    body: Option<Incoming>,
+    patience: Patience,
+    /// The peer sends its content only once it is asked for it, so leaving it unread is fine.
+    is_waiting_to_be_asked: bool,
+    received_bytes: u64,
+    /// The time spent waiting before the wait that is under way.
+    waited: Duration,
+    waiting_since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Owns the reading of content that nobody wanted.
+    drains: TaskTracker,
+}
+
+impl RequestContent {
+    /// The content of a request that perhaps asked for `100 (Continue)`.
+    pub(super) fn new(
+        body: Incoming,
+        patience: Patience,
+        expects_continue: bool,
+        drains: TaskTracker,
+    ) -> Self {
+        Self {
+            body: Some(body),
+            patience,
+            is_waiting_to_be_asked: expects_continue,
+            received_bytes: 0,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            timer: None,
+            drains,
+        }
+    }
+
+    /// The content's length in bytes; `None` when only its end tells.
+    pub(super) fn exact_length(&self) -> Option<u64> {
+        self.body.as_ref().map_or(Some(0), |body| body.size_hint().exact())
+    }
+
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        loop {
+            let Some(body) = self.body.as_mut() else {
+                return Poll::Ready(Piece::End);
+            };
+            match Pin::new(body).poll_frame(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {
+                    self.body = None;
+                    return Poll::Ready(Piece::End);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "the content was cut off");
+                    self.body = None;
+                    return Poll::Ready(Piece::Cut);
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Piece::Bytes(bytes)),
+                    Ok(_) | Err(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Whether the peer has been too slow; asked while it is waited for.
+    fn is_too_slow(&self, now: Instant) -> bool {
+        let wait = self.waiting_since.map_or(Duration::ZERO, |since| now - since);
+        if wait >= self.patience.idle_timeout {
+            return true;
+        }
+        let waited = self.waited + wait;
+        let least = self.patience.min_rate.unwrap_or(0).saturating_mul(waited.as_secs());
+        waited >= RATE_GRACE && self.received_bytes < least
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        let now = Instant::now();
+        let since = *self.waiting_since.get_or_insert(now);
+        loop {
+            if self.is_too_slow(Instant::now()) {
+                return Poll::Ready(Piece::TooSlow);
+            }
+            let idle_left = (since + self.patience.idle_timeout) - Instant::now();
+            let next = match self.patience.min_rate {
+                Some(_) => idle_left.min(RATE_INTERVAL),
+                None => idle_left,
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(next)));
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.timer = None;
+        }
+    }
+}
+
+impl Content for RequestContent {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        self.is_waiting_to_be_asked = false;
+        match self.poll_body(context) {
+            Poll::Ready(piece) => {
+                if let Some(since) = self.waiting_since.take() {
+                    self.waited += since.elapsed();
+                }
+                if let Piece::Bytes(bytes) = &piece {
+                    let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                    self.received_bytes = self.received_bytes.saturating_add(count);
+                }
+                Poll::Ready(piece)
+            }
+            Poll::Pending => self.poll_timer(context),
+        }
+    }
+}
+
+impl Drop for RequestContent {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if !self.is_waiting_to_be_asked && !body.is_end_stream() {
+            self.drains.spawn(timeout(DRAIN_TIME, drain(body)));
+        }
+    }
+}
+
+/// Reads on, to a bound, and throws it away.
+async fn drain(mut body: Incoming) {
+    let mut left = DRAIN_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let count = frame.data_ref().map_or(0, Buf::remaining);
+        match left.checked_sub(count) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// The content of a response.
+pub(super) enum ResponseBody {
+    /// Some text, or nothing.
+    Whole(Bytes),
+    /// Bytes as they are read.
+    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, StorageError>> + Send>>),
+}
+
+impl ResponseBody {
+    pub(super) fn empty() -> Self {
+        Self::Whole(Bytes::new())
+    }
+
+    /// The bytes that `next` returns, up to the first empty ones. Every call gets the state that
+    /// the one before returned.
+    pub(super) fn from_reads<S, F, R>(state: S, next: F) -> Self
+    where
+        S: Send + 'static,
+        F: FnMut(S) -> R + Send + 'static,
+        R: Future<Output = Result<Option<(Bytes, S)>, StorageError>> + Send + 'static,
+    {
+        Self::Stream(Box::pin(stream::try_unfold(state, next)))
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = StorageError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StorageError>>> {
+        match &mut *self {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream(stream) => stream
+                .as_mut()
+                .poll_next(context)
+                .map(|next| next.map(|read| read.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One request, read top to bottom: what its URL names, what it asks for, what came of it, how
+//! that is told.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+
+use super::body::{Patience, RequestContent, ResponseBody};
+use super::cors::{CorsPolicy, is_preflight};
+use super::location::Locations;
+use crate::engine::{Engine, Fault};
+use crate::protocol::id::UploadId;
+use crate::protocol::operation::{Operation, Outcome};
+use crate::protocol::refusal::Refusal;
+use crate::protocol::tus::{self, RequestHead, ResponseHead, Target};
+use crate::storage::{Failure, StorageError};
+
+/// What every request is handled with.
+pub(super) struct Handler {
+    pub(super) engine: Arc<Engine>,
+    pub(super) locations: Locations,
+    pub(super) cors: CorsPolicy,
+    pub(super) patience: Patience,
+    pub(super) drains: TaskTracker,
+}
+
+impl Handler {
+    /// Answers one request. Never fails: what goes wrong is an answer too.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let expects_continue = parts.headers.contains_key(EXPECT);
+        let content =
+            RequestContent::new(body, self.patience, expects_continue, self.drains.clone());
+        let mut response = match self.locations.target(parts.uri.path()) {
+            Some(_) if is_preflight(&parts.method, &parts.headers) => {
+                Response::new(ResponseBody::empty())
+            }
+            Some(target) => self.answer(&parts, target, content).await,
+            None => elsewhere(&self.locations.base_path),
+        };
+        self.cors.apply(&parts.method, &parts.headers, response.headers_mut());
+        if parts.method == Method::HEAD {
+            // The text of an error; a download's head never had a body.
+            *response.body_mut() = ResponseBody::empty();
+        }
+        response
+    }
+
+    async fn answer(
+        &self,
+        parts: &Parts,
+        target: Target,
+        content: RequestContent,
+    ) -> Response<ResponseBody> {
+        let head = RequestHead {
+            method: &parts.method,
+            target,
+            headers: &parts.headers,
+            content_length: content.exact_length(),
+        };
+        let done = match tus::decode(&head, self.engine.limits()) {
+            Ok(operation) => self.carry_out(operation, parts, content).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        done.unwrap_or_else(|fault| tell_fault(&fault))
+    }
+
+    async fn carry_out(
+        &self,
+        operation: Operation,
+        parts: &Parts,
+        content: RequestContent,
+    ) -> Result<Response<ResponseBody>, Fault> {
+        let outcome = match operation {
+            Operation::Discover => Outcome::Discovered,
+            Operation::Create(creation) => {
+                let has_content = creation.content.is_some();
+                let upload = self.engine.create(creation, Box::new(content)).await?;
+                Outcome::Created { upload, has_content }
+            }
+            Operation::Append(id, append) => {
+                Outcome::Appended(self.engine.append(id, append, Box::new(content)).await?)
+            }
+            Operation::RetrieveOffset(id) => {
+                Outcome::Offset(self.engine.retrieve_offset(id).await?)
+            }
+            Operation::Cancel(id) => {
+                self.engine.cancel(id).await?;
+                Outcome::Cancelled
+            }
+            Operation::Read(id) => return self.read(id, parts).await,
+        };
+        let location = match &outcome {
+            Outcome::Created { upload, .. } => {
+                self.locations.location(&parts.uri, &parts.headers, upload.id())
+            }
+            Outcome::Discovered
+            | Outcome::Appended(_)
+            | Outcome::Offset(_)
+            | Outcome::Cancelled => String::new(),
+        };
+        let head = tus::encode(&outcome, &location, self.engine.limits());
+        Ok(response(head, ResponseBody::empty()))
+    }
+
+    async fn read(&self, id: UploadId, parts: &Parts) -> Result<Response<ResponseBody>, Fault> {
+        let upload = self.engine.look(id).await?;
+        if upload.is_complete() {
+            return Ok(Response::new(ResponseBody::empty()));
+        }
+        if parts.method == Method::HEAD {
+            // Without Tus-Resumable, but there is nothing else that it could ask for.
+            let outcome = Outcome::Offset(self.engine.retrieve_offset(id).await?);
+            return Ok(response(
+                tus::encode(&outcome, "", self.engine.limits()),
+                ResponseBody::empty(),
+            ));
+        }
+        Err(Refusal::NotComplete { offset: upload.offset().unwrap_or_default() }.into())
+    }
+}
+
+fn response(head: ResponseHead, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+/// The answer to a URL that is not under the base path.
+fn elsewhere(base_path: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(text(&format!("nothing is here; uploads are at {base_path}")));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
+    response
+}
+
+const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+fn text(message: &str) -> ResponseBody {
+    ResponseBody::Whole(Bytes::from(format!("{message}\n")))
+}
+
+/// Tells a client why its request was not carried out. What the store could not do is told
+/// without its details, which go to the log.
+fn tell_fault(fault: &Fault) -> Response<ResponseBody> {
+    let (head, message) = match fault {
+        Fault::Refused(refusal) => (tus::encode_refusal(refusal), refusal.to_string()),
+        Fault::Storage(error) => tell_storage_error(error),
+    };
+    let mut response = response(head, text(&message));
+    response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
+    response
+}
+
+fn tell_storage_error(error: &StorageError) -> (ResponseHead, String) {
+    match error.failure {
+        Failure::Full(_) => {
+            tracing::error!(%error, "no room is left");
+            (tus::encode_refusal(&Refusal::NoRoom), Refusal::NoRoom.to_string())
+        }
+        Failure::Conflict => {
+            tracing::warn!(%error, "another process wrote the same upload");
+            (tus::encode_refusal(&Refusal::Superseded), Refusal::Superseded.to_string())
+        }
+        Failure::Missing | Failure::Damaged(_) | Failure::Closed | Failure::Io(_) => {
+            tracing::error!(%error, "the store failed");
+            let mut head = tus::encode_refusal(&Refusal::ShuttingDown);
+            head.status = StatusCode::INTERNAL_SERVER_ERROR;
+            head.headers.remove(RETRY_AFTER);
+            (head, "the server could not store or read this upload; try again later".to_owned())
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! URLs in both directions: what a request's URL names, and the URL of an upload in `Location`.
+
+use http::header::{FORWARDED, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, Uri};
+
+use crate::protocol::id::UploadId;
+use crate::protocol::tus::Target;
+
+/// Where the uploads are, as clients see it.
+#[derive(Clone, Debug)]
+pub struct Locations {
+    /// The path of the collection; begins and ends with `/`.
+    pub base_path: String,
+    /// What goes before the path, such as `https://uploads.example`, when it is not what the
+    /// request says.
+    pub public_origin: Option<String>,
+    /// Whether `Forwarded` and `X-Forwarded-…` come from a proxy of ours.
+    pub is_behind_proxy: bool,
+}
+
+impl Locations {
+    /// What a path names; `None` when it is not ours.
+    pub(super) fn target(&self, path: &str) -> Option<Target> {
+        if Some(path) == self.base_path.strip_suffix('/') {
+            return Some(Target::Collection);
+        }
+        match path.strip_prefix(self.base_path.as_str())? {
+            "" => Some(Target::Collection),
+            id => Some(Target::Upload(UploadId::parse(id))),
+        }
+    }
+
+    /// The URL of an upload: absolute where the request tells how, since some clients use it as it
+    /// is, else the path alone (RFC 9110 §10.2.2).
+    pub(super) fn location(&self, uri: &Uri, headers: &HeaderMap, id: UploadId) -> String {
+        let origin = self.public_origin.clone().or_else(|| self.origin(uri, headers));
+        format!("{}{}{id}", origin.unwrap_or_default(), self.base_path)
+    }
+
+    fn origin(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+        let forwarded =
+            if self.is_behind_proxy { forwarded(headers) } else { Forwarded::default() };
+        let scheme = match forwarded.scheme.as_deref() {
+            Some("https") => "https",
+            Some(_) | None => "http",
+        };
+        let named = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = forwarded
+            .host
+            .or_else(|| uri.authority().map(Authority::to_string))
+            .or_else(|| named.map(str::to_owned))?;
+        // What the client wrote goes back into a header: only if it is a host indeed.
+        let authority = host.parse::<Authority>().ok()?;
+        (!authority.as_str().contains('@')).then(|| format!("{scheme}://{authority}"))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Forwarded {
+    scheme: Option<String>,
+    host: Option<String>,
+}
+
+/// What the first proxy saw: `Forwarded` (RFC 7239), else `X-Forwarded-Proto` and `-Host`.
+fn forwarded(headers: &HeaderMap) -> Forwarded {
+    let first = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        Some(value.split(',').next().unwrap_or_default().trim().to_ascii_lowercase())
+    };
+    let Some(element) = first(FORWARDED.as_str()) else {
+        return Forwarded { scheme: first("x-forwarded-proto"), host: first("x-forwarded-host") };
+    };
+    let parameter = |name: &str| {
+        element.split(';').find_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+        })
+    };
+    Forwarded { scheme: parameter("proto"), host: parameter("host") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locations(is_behind_proxy: bool) -> Locations {
+        Locations { base_path: "/files/".into(), public_origin: None, is_behind_proxy }
+    }
+
+    fn location(is_behind_proxy: bool, fields: &[(&'static str, &str)]) -> String {
+        let headers = fields
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
+        let id = UploadId::from_bytes([0; 16]);
+        locations(is_behind_proxy)
+            .location(&Uri::from_static("/files/"), &headers, id)
+            .replace(&id.to_string(), "ID")
+    }
+
+    #[test]
+    fn a_path_names_the_collection_or_one_upload() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let target = |path: &str| locations(false).target(path);
+        assert_eq!(target("/files/"), Some(Target::Collection));
+        assert_eq!(target("/files"), Some(Target::Collection));
+        assert_eq!(target(&format!("/files/{id}")), Some(Target::Upload(UploadId::parse(id))));
+        for foreign in ["/files/..", "/files/%2e%2e%2fx", "/files//etc/passwd", "/files/a/b"] {
+            assert_eq!(target(foreign), Some(Target::Upload(None)), "{foreign}");
+        }
+        assert_eq!(target("/"), None);
+        assert_eq!(target("/filesystem"), None);
+    }
+
+    #[test]
+    fn a_location_is_absolute_and_believes_a_proxy_only_when_told_to() {
+        let fields = [
+            ("host", "inner:1080"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "outer.example"),
+        ];
+        assert_eq!(location(false, &fields), "http://inner:1080/files/ID");
+        assert_eq!(location(true, &fields), "https://outer.example/files/ID");
+        let standard =
+            [("host", "inner"), ("forwarded", "for=1.2.3.4;proto=https;host=\"o.example:8443\"")];
+        assert_eq!(location(true, &standard), "https://o.example:8443/files/ID");
+    }
+
+    #[test]
+    fn a_host_that_is_none_gives_a_relative_location() {
+        assert_eq!(location(false, &[("host", "user@evil.example")]), "/files/ID");
+        assert_eq!(location(false, &[]), "/files/ID");
+    }
+}
