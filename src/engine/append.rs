@@ -2,8 +2,9 @@
 //! write → commit (data durable) → save the record → answer.
 //!
 //! A long append does the same every [`CHECKPOINT_BYTES`] or [`CHECKPOINT_INTERVAL`], so that its
-//! end is short and a crash loses little. However the content ends, what arrived is kept, but for
-//! content that reaches beyond the upload's length: that client is wrong about what it sends.
+//! end is short and a crash loses little. However the content ends, what arrived is kept. There are
+//! two exceptions: content that reaches beyond the upload's length (that client is wrong about what
+//! it sends), and content under a checksum, of which nothing is saved before it matched.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +13,16 @@ use tokio::time::Instant;
 
 use super::content::{Batch, Content, Ending, Gatherer};
 use super::lease::Lease;
+use super::verify::Verification;
 use super::{Engine, Fault};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::{Admission, Upload};
 use crate::storage::{DataWriter, StorageError, Version};
 
 /// The bytes after which a running append is made durable.
-pub(super) const CHECKPOINT_BYTES: u64 = 64 << 20;
+const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// The time after which a running append is made durable.
-pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// A writer lets go of what it holds open when nothing came for this long.
 const LULL: Duration = Duration::from_millis(250);
 
@@ -33,6 +35,7 @@ pub(super) struct Appending {
     /// The version that is in the store; `None` for an upload that is being created.
     pub(super) version: Option<Version>,
     pub(super) admission: Admission,
+    pub(super) verification: Option<Verification>,
 }
 
 /// Where a running append stands.
@@ -51,21 +54,66 @@ impl Appending {
     /// # Errors
     ///
     /// `BeyondLength` or `TooLong`, and nothing since the last checkpoint is kept; `ContentCut`,
-    /// `ContentTimeout`, `Superseded`, `ShuttingDown`, and what arrived is kept; and what the
-    /// stores could not do.
+    /// `ContentTimeout`, `Superseded`, `ShuttingDown`; those of a checksum, and nothing is kept;
+    /// and what the stores could not do.
     pub(super) async fn run(mut self, content: Box<dyn Content>) -> Result<Upload, Fault> {
-        let allowance = self.admission.ceiling.saturating_sub(self.admission.offset);
-        let superseded = self.lease.superseded();
-        let stopping = self.engine.stopping.clone();
-        let mut gatherer = Gatherer::new(content, allowance, superseded, stopping);
-        let first = gatherer.gather(None).await;
-        let offset = self.admission.offset;
-        if let (Some(ending), 0) = (first.ending, first.bytes) {
-            return self.end(ending, offset).await;
+        let is_creation = self.version.is_none();
+        let outcome = match self.take(content).await {
+            // All bytes came, however the message around them ended.
+            Ok(Some(refusal)) if !is_creation && !self.upload.is_complete() => Err(refusal.into()),
+            // A client that has yet to learn the URL of what it created is told how far it came.
+            Ok(_) => Ok(self.upload.clone()),
+            Err(fault) => Err(fault),
+        };
+        if self.version.is_none() {
+            // The upload never came to be, so its bytes are nobody's.
+            if let Err(error) = self.engine.data.remove(self.upload.id()).await {
+                tracing::warn!(%error, "bytes of an upload that was not created are left over");
+            }
         }
-        let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
-        let (ending, offset) = self.write_all(first, &mut gatherer, writer.as_mut()).await?;
-        self.end(ending, offset).await
+        outcome
+    }
+
+    /// Takes the content and records how far it came; the refusal tells why it was not whole.
+    async fn take(&mut self, content: Box<dyn Content>) -> Result<Option<Refusal>, Fault> {
+        let offset = self.admission.offset;
+        let mut gatherer = Gatherer::new(
+            content,
+            self.admission.ceiling.saturating_sub(offset),
+            self.lease.superseded(),
+            self.engine.stopping.clone(),
+        );
+        let first = gatherer.gather(None).await;
+        let (ending, end) = match (first.ending, first.bytes) {
+            (Some(ending), 0) => (ending, offset),
+            _ => {
+                let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
+                self.write_all(first, &mut gatherer, writer.as_mut()).await?
+            }
+        };
+        let refusal = match ending {
+            Ending::Overrun => return Err(self.admission.overrun().into()),
+            Ending::Whole => None,
+            Ending::Cut => Some(Refusal::ContentCut),
+            Ending::TooSlow => Some(Refusal::ContentTimeout),
+            Ending::Superseded => Some(Refusal::Superseded),
+            Ending::Stopping => Some(Refusal::ShuttingDown),
+        };
+        let trailer = gatherer.trailer_checksum()?;
+        match (self.verification.take(), refusal.clone()) {
+            (Some(_), Some(refusal)) => return Err(refusal.into()),
+            (Some(verification), None) => {
+                let written = (self.upload.id(), offset, end);
+                verification.finish(&self.engine, trailer, written).await?;
+            }
+            (None, _) if trailer.is_some() => {
+                let problem = "came as a trailer that the Trailer field had not announced";
+                return Err(Refusal::malformed("Upload-Checksum", problem).into());
+            }
+            (None, _) => {}
+        }
+        self.save_end(end, ending == Ending::Whole).await?;
+        Ok(refusal)
     }
 
     /// Writes until the content ends; all of it is committed when this returns, except after an
@@ -82,13 +130,9 @@ impl Appending {
         loop {
             progress.offset = progress.offset.saturating_add(batch.bytes);
             if let Some(ending) = batch.ending {
-                match ending {
-                    Ending::Overrun => {}
-                    Ending::Whole
-                    | Ending::Cut
-                    | Ending::TooSlow
-                    | Ending::Superseded
-                    | Ending::Stopping => writer.write_and_commit(batch.pieces).await?,
+                if ending != Ending::Overrun {
+                    self.verify(&batch).await?;
+                    writer.write_and_commit(batch.pieces).await?;
                 }
                 return Ok((ending, progress.offset));
             }
@@ -97,20 +141,32 @@ impl Appending {
         }
     }
 
-    /// Writes one batch while the next one is gathered.
+    /// Writes one batch, and hashes it, while the next one is gathered.
     async fn write_one(
-        &self,
+        &mut self,
         batch: Batch,
         gatherer: &mut Gatherer,
         writer: &mut dyn DataWriter,
-    ) -> Result<Batch, StorageError> {
+    ) -> Result<Batch, Fault> {
         if batch.bytes == 0 {
             // Nothing came for a while: hold no file open while the peer stalls.
             writer.rest().await?;
             return Ok(gatherer.gather(Some(CHECKPOINT_INTERVAL)).await);
         }
-        let (written, next) = tokio::join!(writer.write(batch.pieces), gatherer.gather(Some(LULL)));
-        written.map(|()| next)
+        let verified = self.verify(&batch);
+        let written = writer.write(batch.pieces.clone());
+        let (verified, written, next) =
+            tokio::join!(verified, written, gatherer.gather(Some(LULL)));
+        verified?;
+        written?;
+        Ok(next)
+    }
+
+    async fn verify(&mut self, batch: &Batch) -> Result<(), Fault> {
+        match &mut self.verification {
+            Some(verification) => verification.update(batch.pieces.clone(), batch.bytes).await,
+            None => Ok(()),
+        }
     }
 
     async fn checkpoint_if_due(
@@ -124,37 +180,25 @@ impl Appending {
         if !is_due {
             return Ok(());
         }
+        // The sync early keeps the one at the end short, whether or not the record may say so yet.
         writer.commit().await?;
-        self.save(self.upload.clone().received(&self.admission, progress.offset)).await?;
+        if self.verification.is_none() {
+            self.save(self.upload.clone().received(&self.admission, progress.offset)).await?;
+        }
         progress.saved_offset = progress.offset;
         progress.saved_at = Instant::now();
         Ok(())
     }
 
-    /// Records where the content ended, and tells how it did.
-    async fn end(mut self, ending: Ending, offset: u64) -> Result<Upload, Fault> {
-        let was_created = self.version.is_some();
-        let refusal = match ending {
-            Ending::Overrun => return Err(self.admission.overrun().into()),
-            Ending::Whole => None,
-            Ending::Cut => Some(Refusal::ContentCut),
-            Ending::TooSlow => Some(Refusal::ContentTimeout),
-            Ending::Superseded => Some(Refusal::Superseded),
-            Ending::Stopping => Some(Refusal::ShuttingDown),
-        };
+    /// Records where the content ended.
+    async fn save_end(&mut self, offset: u64, is_whole: bool) -> Result<(), StorageError> {
         // An append of nothing to a complete upload is how a client asks whether it is complete.
-        if !self.upload.is_complete() {
-            let received = self.upload.clone().received(&self.admission, offset);
-            let is_complete = self.admission.completes(offset, ending == Ending::Whole);
-            let next = if is_complete { received.completed(self.engine.now()) } else { received };
-            self.save(next).await?;
+        if self.upload.is_complete() {
+            return Ok(());
         }
-        match refusal {
-            // All bytes came, however the message around them ended; or the client has yet to
-            // learn the URL of what was created, and how far it came.
-            Some(refusal) if was_created && !self.upload.is_complete() => Err(refusal.into()),
-            _ => Ok(self.upload),
-        }
+        let received = self.upload.clone().received(&self.admission, offset);
+        let is_complete = self.admission.completes(offset, is_whole);
+        self.save(if is_complete { received.completed(self.engine.now()) } else { received }).await
     }
 
     async fn save(&mut self, next: Upload) -> Result<(), StorageError> {

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::protocol::checksum::Checksum;
+use crate::protocol::refusal::Refusal;
+
 /// The bytes that are written at once. Larger batches gain nothing (measured: 1 MiB is the best of
 /// 256 KiB, 1 MiB and 4 MiB) and cost memory in every append.
 pub const BATCH_BYTES: usize = 1 << 20;
@@ -33,6 +36,13 @@ pub enum Piece {
 pub trait Content: Send {
     /// The next piece. After anything but `Bytes` it is not asked again.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece>;
+
+    /// The checksum that came behind the content, once it has ended.
+    ///
+    /// # Errors
+    ///
+    /// `Field` or `Checksum`, when it cannot be read.
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal>;
 }
 
 /// Why no more bytes come.
@@ -80,6 +90,11 @@ impl Gatherer {
         stopping: CancellationToken,
     ) -> Self {
         Self { content, allowance, superseded, stopping }
+    }
+
+    /// The checksum that came behind the content, once it has ended.
+    pub(super) fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        self.content.trailer_checksum()
     }
 
     /// Waits for the next bytes, and a little for more of them. Returns with no bytes when none

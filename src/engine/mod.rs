@@ -6,6 +6,7 @@ mod append;
 pub mod content;
 mod lease;
 mod sweep;
+mod verify;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use self::append::Appending;
 use self::content::Content;
-use self::lease::{Busy, Leases};
+use self::lease::{Busy, Lease, Leases};
+use self::verify::Verification;
 use crate::clock::Clock;
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
@@ -25,7 +27,7 @@ use crate::protocol::operation::{Append, Creation};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::{GoneReason, State, Upload};
-use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored};
+use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored, Version};
 
 /// What the engine is asked to do with uploads over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,9 +133,7 @@ impl Engine {
             return Ok(upload);
         };
         let lease = self.leases.acquire(id).await?;
-        let admission = upload.admit(&append, self.limits())?;
-        let engine = Arc::clone(self);
-        self.run(Appending { engine, lease, upload, version: None, admission }, content).await
+        self.run(lease, (upload, None), append, content).await
     }
 
     /// Appends content to an upload, ending an append that is under way.
@@ -150,13 +150,20 @@ impl Engine {
     ) -> Result<Upload, Fault> {
         let lease = self.leases.acquire(id).await?;
         let Stored { upload, version } = self.load(id).await?;
-        let admission = upload.admit(&append, self.limits())?;
-        let engine = Arc::clone(self);
-        let version = Some(version);
-        self.run(Appending { engine, lease, upload, version, admission }, content).await
+        self.run(lease, (upload, Some(version)), append, content).await
     }
 
-    async fn run(&self, appending: Appending, content: Box<dyn Content>) -> Result<Upload, Fault> {
+    async fn run(
+        self: &Arc<Self>,
+        lease: Lease,
+        (upload, version): (Upload, Option<Version>),
+        append: Append,
+        content: Box<dyn Content>,
+    ) -> Result<Upload, Fault> {
+        let admission = upload.admit(&append, self.limits())?;
+        let engine = Arc::clone(self);
+        let verification = append.checksum.map(Verification::new);
+        let appending = Appending { engine, lease, upload, version, admission, verification };
         let task = self.tasks.spawn(appending.run(content));
         match task.await {
             Ok(outcome) => outcome,

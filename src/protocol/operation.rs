@@ -1,5 +1,6 @@
 //! What a request asks for, in words that every dialect shares.
 
+use super::checksum::Checksum;
 use super::id::UploadId;
 use super::metadata::Metadata;
 use super::upload::Upload;
@@ -43,6 +44,17 @@ pub struct Append {
     pub content_length: Option<u64>,
     /// When the upload is complete.
     pub completion: Completion,
+    /// What the content is checked against before any of it counts.
+    pub checksum: Option<ExpectedChecksum>,
+}
+
+/// Where the checksum of a content is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExpectedChecksum {
+    /// In the head of the request.
+    Given(Checksum),
+    /// Behind the content, as the head of the request announced.
+    InTrailer,
 }
 
 /// When an append completes the upload: nearly the whole difference between the two protocols.

@@ -6,6 +6,7 @@
 
 use thiserror::Error;
 
+use super::checksum::{Algorithm, ChecksumError};
 use super::upload::GoneReason;
 
 /// What was wrong with a field of a request.
@@ -119,11 +120,19 @@ pub enum Refusal {
     /// A final upload is made of its parts alone.
     #[error("this is a final upload: it is made of its parts and cannot be appended to")]
     FinalUpload,
+    /// The content does not have the checksum that the client told; none of it was taken.
+    #[error(
+        "the {0} checksum of the content is another one than the request says; nothing of it was taken: send it again"
+    )]
+    ChecksumMismatch(Algorithm),
+    /// The checksum cannot be read, or its algorithm is not known here.
+    #[error("Upload-Checksum: {0}")]
+    Checksum(#[from] ChecksumError),
     /// The content ended before it was whole.
-    #[error("the content was cut off; what arrived is kept: ask with HEAD and resume there")]
+    #[error("the content was cut off; ask with HEAD how much of it was kept, and resume there")]
     ContentCut,
     /// The content stalled, or came slower than this server waits for.
-    #[error("the content came too slowly; what arrived is kept: ask with HEAD and resume there")]
+    #[error("the content came too slowly; ask with HEAD how much of it was kept, and resume there")]
     ContentTimeout,
     /// Another request for the same upload took over.
     #[error("another request for this upload took over; ask with HEAD and resume there")]
@@ -132,7 +141,7 @@ pub enum Refusal {
     #[error("this upload is busy with another request that does not end; try again in a moment")]
     Busy,
     /// The server stops.
-    #[error("the server is shutting down; what arrived is kept: resume in a moment")]
+    #[error("the server is shutting down; ask with HEAD in a moment, and resume there")]
     ShuttingDown,
 }
 

@@ -1,15 +1,16 @@
 //! The tus 1.0.0 dialect: a request's head to an operation, an outcome or refusal to a response's
 //! head. Words that only tus knows stay in this file.
 //!
-//! - tus 1.0 "Core Protocol", "Creation", "Creation With Upload", "Termination"
+//! - tus 1.0 "Core Protocol", "Creation", "Creation With Upload", "Checksum", "Termination"
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::checksum::{Algorithm, Checksum};
 use super::id::UploadId;
 use super::limits::Limits;
 use super::metadata::Metadata;
-use super::operation::{Append, Completion, Creation, Operation, Outcome};
+use super::operation::{Append, Completion, Creation, ExpectedChecksum, Operation, Outcome};
 use super::refusal::{FieldFault, Refusal};
 use super::units::parse_bytes;
 use super::upload::Upload;
@@ -23,7 +24,8 @@ pub const UPLOAD_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 /// The methods of the collection, as `Allow` names them.
 pub const COLLECTION_METHODS: &str = "POST, OPTIONS";
 /// The extensions, without spaces: TUSKit splits at the comma and does not trim.
-const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination";
+const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,\
+                          checksum,checksum-trailer";
 /// How long a client is asked to wait for a server that restarts, in seconds.
 const RETRY_AFTER_S: &str = "5";
 
@@ -32,6 +34,7 @@ const UPLOAD_LENGTH: &str = "upload-length";
 const UPLOAD_OFFSET: &str = "upload-offset";
 const UPLOAD_METADATA: &str = "upload-metadata";
 const UPLOAD_DEFER_LENGTH: &str = "upload-defer-length";
+const UPLOAD_CHECKSUM: &str = "upload-checksum";
 const METHOD_OVERRIDE: &str = "x-http-method-override";
 
 /// What the URL of a request names.
@@ -154,6 +157,7 @@ fn decode_creation(head: &RequestHead<'_>, limits: &Limits) -> Result<Creation, 
             length,
             content_length: head.content_length,
             completion: Completion::AtLength,
+            checksum: decode_checksum(head.headers)?,
         }),
         _ if head.content_length == Some(0) => None,
         given => return Err(wrong_media_type(given)),
@@ -191,7 +195,37 @@ fn decode_append(head: &RequestHead<'_>) -> Result<Append, Refusal> {
         length: bytes_field(head.headers, UPLOAD_LENGTH, "Upload-Length")?,
         content_length: head.content_length,
         completion: Completion::AtLength,
+        checksum: decode_checksum(head.headers)?,
     })
+}
+
+/// tus 1.0 "Checksum": in the head, or announced there by `Trailer`.
+fn decode_checksum(headers: &HeaderMap) -> Result<Option<ExpectedChecksum>, Refusal> {
+    const FIELD: &str = "Upload-Checksum";
+    let is_announced = headers
+        .get_all(TRAILER)
+        .iter()
+        .filter_map(|names| names.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case(UPLOAD_CHECKSUM));
+    match single(headers, UPLOAD_CHECKSUM, FIELD)? {
+        Some(_) if is_announced => {
+            Err(Refusal::malformed(FIELD, "is both a header and an announced trailer; send one"))
+        }
+        Some(field) => Ok(Some(ExpectedChecksum::Given(Checksum::parse(field)?))),
+        None if is_announced => Ok(Some(ExpectedChecksum::InTrailer)),
+        None => Ok(None),
+    }
+}
+
+/// The checksum in the trailers of a request; `None` when there is none.
+///
+/// # Errors
+///
+/// `Field` or `Checksum` when it cannot be read.
+pub fn decode_trailers(trailers: &HeaderMap) -> Result<Option<Checksum>, Refusal> {
+    let field = single(trailers, UPLOAD_CHECKSUM, "Upload-Checksum")?;
+    Ok(field.map(Checksum::parse).transpose()?)
 }
 
 fn media_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
@@ -245,6 +279,7 @@ pub fn encode(outcome: &Outcome, location: &str, limits: &Limits) -> ResponseHea
             let mut head = ResponseHead::new(StatusCode::OK);
             head.set("tus-version", VERSION);
             head.set("tus-extension", EXTENSIONS);
+            head.set("tus-checksum-algorithm", Algorithm::NAMES);
             if let Some(max) = limits.max_length {
                 head.set("tus-max-size", &max.to_string());
             }
@@ -306,6 +341,8 @@ pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
         | Refusal::AlreadyComplete { .. }
         | Refusal::NotComplete { .. }
         | Refusal::FinalUpload
+        | Refusal::ChecksumMismatch(_)
+        | Refusal::Checksum(_)
         | Refusal::ContentCut
         | Refusal::ContentTimeout
         | Refusal::Superseded
@@ -325,7 +362,9 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Field { .. }
         | Refusal::LengthMismatch { .. }
         | Refusal::LengthBelowOffset { .. }
+        | Refusal::Checksum(_)
         | Refusal::ContentCut => StatusCode::BAD_REQUEST,
+        Refusal::ChecksumMismatch(_) => checksum_mismatch(),
         // A tus client that is told 409 asks with HEAD and goes on; any other 4xx ends it.
         Refusal::OffsetMismatch { .. } | Refusal::NotComplete { .. } | Refusal::Superseded => {
             StatusCode::CONFLICT
@@ -339,6 +378,11 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::ContentTimeout => StatusCode::REQUEST_TIMEOUT,
         Refusal::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+/// 460 (Checksum Mismatch), which only tus has (tus 1.0 "Checksum").
+fn checksum_mismatch() -> StatusCode {
+    StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 impl ResponseHead {

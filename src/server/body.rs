@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::stream::{self, Stream};
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -14,6 +15,9 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::content::{Content, Piece};
+use crate::protocol::checksum::Checksum;
+use crate::protocol::refusal::Refusal;
+use crate::protocol::tus;
 use crate::storage::StorageError;
 
 /// Waiting shorter than this says nothing about a peer's data rate.
@@ -38,6 +42,7 @@ pub struct Patience {
 /// The content of a request.
 pub(super) struct RequestContent {
     body: Option<Incoming>,
+    trailers: Option<HeaderMap>,
     patience: Patience,
     /// The peer sends its content only once it is asked for it, so leaving it unread is fine.
     is_waiting_to_be_asked: bool,
@@ -60,6 +65,7 @@ impl RequestContent {
     ) -> Self {
         Self {
             body: Some(body),
+            trailers: None,
             patience,
             is_waiting_to_be_asked: expects_continue,
             received_bytes: 0,
@@ -93,7 +99,8 @@ impl RequestContent {
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Piece::Bytes(bytes)),
-                    Ok(_) | Err(_) => {}
+                    Ok(_) => {}
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
             }
         }
@@ -147,6 +154,10 @@ impl Content for RequestContent {
             }
             Poll::Pending => self.poll_timer(context),
         }
+    }
+
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        self.trailers.as_ref().map_or(Ok(None), tus::decode_trailers)
     }
 }
 

@@ -17,7 +17,13 @@ fn upload(length: Option<u64>) -> Upload {
 }
 
 fn append(offset: u64, content_length: Option<u64>) -> Append {
-    Append { offset, length: None, content_length, completion: Completion::AtLength }
+    Append {
+        offset,
+        length: None,
+        content_length,
+        completion: Completion::AtLength,
+        checksum: None,
+    }
 }
 
 fn with_bytes(length: Option<u64>, offset: u64) -> Upload {
