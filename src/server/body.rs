@@ -2,6 +2,7 @@
 //! a response's as hyper sends it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,10 +19,9 @@ use crate::engine::content::{Content, Piece};
 use crate::protocol::checksum::Checksum;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tus;
+use crate::settings::Connections;
 use crate::storage::StorageError;
 
-/// Waiting shorter than this says nothing about a peer's data rate.
-const RATE_GRACE: Duration = Duration::from_secs(10);
 /// How often a peer's data rate is looked at while it is waited for.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long content that nobody wants is still read, so that the peer gets to read the answer: a
@@ -30,20 +30,11 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// How much of it is read.
 const DRAIN_BYTES: usize = 16 << 20;
 
-/// How long a peer is waited for.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// The longest time without a byte.
-    pub idle_timeout: Duration,
-    /// The least data rate in bytes a second, counted over the time that was spent waiting.
-    pub min_rate: Option<u64>,
-}
-
 /// The content of a request.
 pub(super) struct RequestContent {
     body: Option<Incoming>,
     trailers: Option<HeaderMap>,
-    patience: Patience,
+    patience: Arc<Connections>,
     /// The peer sends its content only once it is asked for it, so leaving it unread is fine.
     is_waiting_to_be_asked: bool,
     received_bytes: u64,
@@ -59,7 +50,7 @@ impl RequestContent {
     /// The content of a request that perhaps asked for `100 (Continue)`.
     pub(super) fn new(
         body: Incoming,
-        patience: Patience,
+        patience: Arc<Connections>,
         expects_continue: bool,
         drains: TaskTracker,
     ) -> Self {
@@ -113,8 +104,9 @@ impl RequestContent {
             return true;
         }
         let waited = self.waited + wait;
-        let least = self.patience.min_rate.unwrap_or(0).saturating_mul(waited.as_secs());
-        waited >= RATE_GRACE && self.received_bytes < least
+        let least =
+            self.patience.min_rate_bytes_per_s.unwrap_or(0).saturating_mul(waited.as_secs());
+        waited >= self.patience.min_rate_grace && self.received_bytes < least
     }
 
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
@@ -125,7 +117,7 @@ impl RequestContent {
                 return Poll::Ready(Piece::TooSlow);
             }
             let idle_left = (since + self.patience.idle_timeout) - Instant::now();
-            let next = match self.patience.min_rate {
+            let next = match self.patience.min_rate_bytes_per_s {
                 Some(_) => idle_left.min(RATE_INTERVAL),
                 None => idle_left,
             };

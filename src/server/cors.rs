@@ -8,6 +8,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method};
 
+use crate::settings::{Cors, Origins};
+
 /// The methods that a page may use.
 const METHODS: HeaderValue = HeaderValue::from_static("POST, HEAD, PATCH, OPTIONS, GET, DELETE");
 /// The request fields that a page may send, where it does not name its own.
@@ -28,24 +30,6 @@ const RESPONSE_FIELDS: HeaderValue = HeaderValue::from_static(
 /// How long a browser may remember a preflight, in seconds; what browsers allow at most.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("86400");
 
-/// Which origins are allowed, and what they may do.
-#[derive(Clone, Debug)]
-pub enum CorsPolicy {
-    /// No page of another origin.
-    Off,
-    /// Every origin; a page's credentials are not sent.
-    AnyOrigin,
-    /// These origins.
-    Origins {
-        /// The origins, as a browser sends them: scheme, host and port.
-        origins: Vec<String>,
-        /// Whether the browser sends its credentials.
-        allow_credentials: bool,
-    },
-    /// Every origin, with its credentials: for servers behind a proxy that checks them.
-    AnyOriginWithCredentials,
-}
-
 /// Whether a request is a preflight: a browser's question before a page's request.
 pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS
@@ -53,46 +37,29 @@ pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-impl CorsPolicy {
-    /// Adds what the browser has to know to a response.
-    pub(super) fn apply(&self, method: &Method, request: &HeaderMap, response: &mut HeaderMap) {
-        let allow_credentials = match self {
-            Self::Off => return,
-            Self::AnyOrigin => false,
-            Self::Origins { allow_credentials, .. } => *allow_credentials,
-            Self::AnyOriginWithCredentials => true,
-        };
-        let has_one_answer = matches!(self, Self::AnyOrigin);
-        if !has_one_answer {
-            response.append(VARY, HeaderValue::from_static("Origin"));
-        }
-        let Some(origin) = request.get(ORIGIN).filter(|origin| self.allows(origin)) else {
-            return;
-        };
-        let allowed = if has_one_answer { HeaderValue::from_static("*") } else { origin.clone() };
-        response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-        if allow_credentials {
-            response.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        }
-        if is_preflight(method, request) {
-            // Whatever fields the page wants: they are the proxy's or the application's business.
-            let fields = request.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-            response.insert(ACCESS_CONTROL_ALLOW_HEADERS, fields.unwrap_or(REQUEST_FIELDS));
-            response.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-            response.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
-        } else {
-            response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_FIELDS);
-        }
+/// Adds what the browser has to know to a response.
+pub(super) fn apply(cors: &Cors, method: &Method, request: &HeaderMap, response: &mut HeaderMap) {
+    let is_for_all = cors.origins == Origins::Any && !cors.allows_credentials;
+    if !is_for_all {
+        response.append(VARY, HeaderValue::from_static("Origin"));
     }
-
-    fn allows(&self, origin: &HeaderValue) -> bool {
-        match self {
-            Self::Off => false,
-            Self::AnyOrigin | Self::AnyOriginWithCredentials => true,
-            Self::Origins { origins, .. } => {
-                origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
-            }
-        }
+    let Some(origin) = request.get(ORIGIN) else { return };
+    if !origin.to_str().is_ok_and(|origin| cors.origins.allow(origin)) {
+        return;
+    }
+    let allowed = if is_for_all { HeaderValue::from_static("*") } else { origin.clone() };
+    response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    if cors.allows_credentials {
+        response.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+    if is_preflight(method, request) {
+        // Whatever fields the page wants: they are the proxy's or the application's business.
+        let fields = request.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        response.insert(ACCESS_CONTROL_ALLOW_HEADERS, fields.unwrap_or(REQUEST_FIELDS));
+        response.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        response.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
+    } else {
+        response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_FIELDS);
     }
 }
 
@@ -100,14 +67,23 @@ impl CorsPolicy {
 mod tests {
     use super::*;
 
-    fn answer(policy: &CorsPolicy, method: &Method, fields: &[(&'static str, &str)]) -> HeaderMap {
+    fn answer(cors: &Cors, method: &Method, fields: &[(&'static str, &str)]) -> HeaderMap {
         let request = fields
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
         let mut response = HeaderMap::new();
-        policy.apply(method, &request, &mut response);
+        apply(cors, method, &request, &mut response);
         response
+    }
+
+    fn for_all() -> Cors {
+        Cors { origins: Origins::Any, allows_credentials: false }
+    }
+
+    fn for_one() -> Cors {
+        let origins = Origins::parse("https://page.example").unwrap();
+        Cors { origins, allows_credentials: true }
     }
 
     #[test]
@@ -117,15 +93,14 @@ mod tests {
             ("access-control-request-method", "PATCH"),
             ("access-control-request-headers", "x-mine,upload-offset"),
         ];
-        let response = answer(&CorsPolicy::AnyOrigin, &Method::OPTIONS, &fields);
+        let response = answer(&for_all(), &Method::OPTIONS, &fields);
         assert_eq!(response[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert_eq!(response[ACCESS_CONTROL_ALLOW_HEADERS], "x-mine,upload-offset");
     }
 
     #[test]
     fn with_credentials_the_origin_is_named_and_never_a_star() {
-        let fields = [("origin", "https://page.example")];
-        let response = answer(&CorsPolicy::AnyOriginWithCredentials, &Method::PATCH, &fields);
+        let response = answer(&for_one(), &Method::PATCH, &[("origin", "https://page.example")]);
         assert_eq!(response[ACCESS_CONTROL_ALLOW_ORIGIN], "https://page.example");
         assert_eq!(response[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
         assert_eq!(response[VARY], "Origin");
@@ -133,13 +108,8 @@ mod tests {
 
     #[test]
     fn an_origin_that_is_not_listed_gets_nothing() {
-        let policy = CorsPolicy::Origins {
-            origins: vec!["https://a.example".into()],
-            allow_credentials: true,
-        };
-        let response = answer(&policy, &Method::PATCH, &[("origin", "https://b.example")]);
+        let response = answer(&for_one(), &Method::PATCH, &[("origin", "https://b.example")]);
         assert!(!response.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
         assert_eq!(response[VARY], "Origin");
-        assert!(answer(&CorsPolicy::Off, &Method::PATCH, &[("origin", "null")]).is_empty());
     }
 }

@@ -10,22 +10,23 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
-use super::body::{Patience, RequestContent, ResponseBody};
-use super::cors::{CorsPolicy, is_preflight};
+use super::body::{RequestContent, ResponseBody};
+use super::cors;
 use super::location::Locations;
 use crate::engine::{Engine, Fault};
 use crate::protocol::id::UploadId;
 use crate::protocol::operation::{Operation, Outcome};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tus::{self, RequestHead, ResponseHead, Target};
+use crate::settings::{Connections, Cors};
 use crate::storage::{Failure, StorageError};
 
 /// What every request is handled with.
 pub(super) struct Handler {
     pub(super) engine: Arc<Engine>,
     pub(super) locations: Locations,
-    pub(super) cors: CorsPolicy,
-    pub(super) patience: Patience,
+    pub(super) cors: Option<Cors>,
+    pub(super) patience: Arc<Connections>,
     pub(super) drains: TaskTracker,
 }
 
@@ -34,16 +35,22 @@ impl Handler {
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let expects_continue = parts.headers.contains_key(EXPECT);
-        let content =
-            RequestContent::new(body, self.patience, expects_continue, self.drains.clone());
+        let content = RequestContent::new(
+            body,
+            Arc::clone(&self.patience),
+            expects_continue,
+            self.drains.clone(),
+        );
         let mut response = match self.locations.target(parts.uri.path()) {
-            Some(_) if is_preflight(&parts.method, &parts.headers) => {
+            Some(_) if cors::is_preflight(&parts.method, &parts.headers) => {
                 Response::new(ResponseBody::empty())
             }
             Some(target) => self.answer(&parts, target, content).await,
-            None => elsewhere(&self.locations.base_path),
+            None => elsewhere(self.locations.0.base_path.as_str()),
         };
-        self.cors.apply(&parts.method, &parts.headers, response.headers_mut());
+        if let Some(cors) = &self.cors {
+            cors::apply(cors, &parts.method, &parts.headers, response.headers_mut());
+        }
         if parts.method == Method::HEAD {
             // The text of an error; a download's head never had a body.
             *response.body_mut() = ResponseBody::empty();

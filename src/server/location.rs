@@ -6,26 +6,20 @@ use http::{HeaderMap, Uri};
 
 use crate::protocol::id::UploadId;
 use crate::protocol::tus::Target;
+use crate::settings::Listening;
 
 /// Where the uploads are, as clients see it.
 #[derive(Clone, Debug)]
-pub struct Locations {
-    /// The path of the collection; begins and ends with `/`.
-    pub base_path: String,
-    /// What goes before the path, such as `https://uploads.example`, when it is not what the
-    /// request says.
-    pub public_origin: Option<String>,
-    /// Whether `Forwarded` and `X-Forwarded-…` come from a proxy of ours.
-    pub is_behind_proxy: bool,
-}
+pub(super) struct Locations(pub(super) Listening);
 
 impl Locations {
     /// What a path names; `None` when it is not ours.
     pub(super) fn target(&self, path: &str) -> Option<Target> {
-        if Some(path) == self.base_path.strip_suffix('/') {
+        let base_path = self.0.base_path.as_str();
+        if Some(path) == base_path.strip_suffix('/') {
             return Some(Target::Collection);
         }
-        match path.strip_prefix(self.base_path.as_str())? {
+        match path.strip_prefix(base_path)? {
             "" => Some(Target::Collection),
             id => Some(Target::Upload(UploadId::parse(id))),
         }
@@ -34,13 +28,16 @@ impl Locations {
     /// The URL of an upload: absolute where the request tells how, since some clients use it as it
     /// is, else the path alone (RFC 9110 §10.2.2).
     pub(super) fn location(&self, uri: &Uri, headers: &HeaderMap, id: UploadId) -> String {
-        let origin = self.public_origin.clone().or_else(|| self.origin(uri, headers));
-        format!("{}{}{id}", origin.unwrap_or_default(), self.base_path)
+        if let Some(url) = &self.0.public_url {
+            return format!("{url}{id}");
+        }
+        let origin = self.origin(uri, headers).unwrap_or_default();
+        format!("{origin}{}{id}", self.0.base_path)
     }
 
     fn origin(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
         let forwarded =
-            if self.is_behind_proxy { forwarded(headers) } else { Forwarded::default() };
+            if self.0.is_behind_proxy { forwarded(headers) } else { Forwarded::default() };
         let scheme = match forwarded.scheme.as_deref() {
             Some("https") => "https",
             Some(_) | None => "http",
@@ -83,9 +80,10 @@ fn forwarded(headers: &HeaderMap) -> Forwarded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
 
     fn locations(is_behind_proxy: bool) -> Locations {
-        Locations { base_path: "/files/".into(), public_origin: None, is_behind_proxy }
+        Locations(Listening { is_behind_proxy, ..Settings::default().listening })
     }
 
     fn location(is_behind_proxy: bool, fields: &[(&'static str, &str)]) -> String {

@@ -23,11 +23,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::body::Patience;
-pub use self::cors::CorsPolicy;
 use self::handle::Handler;
-pub use self::location::Locations;
+use self::location::Locations;
 use crate::engine::Engine;
+use crate::settings::Settings;
 
 /// What one HTTP/2 stream may send before it is read, in bytes: the default of 64 KiB makes
 /// uploads slow on long lines.
@@ -37,48 +36,29 @@ const HTTP2_CONNECTION_WINDOW: u32 = 4 << 20;
 /// How long the listener rests after it could not accept, as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How connections are treated.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// Where the uploads are.
-    pub locations: Locations,
-    /// What pages of other origins may do.
-    pub cors: CorsPolicy,
-    /// How long the content of a request is waited for.
-    pub patience: Patience,
-    /// How long the head of a request is waited for.
-    pub header_timeout: Duration,
-    /// The largest head of a request in bytes.
-    pub max_header_bytes: usize,
-    /// The connections that are served at once; others wait to be accepted.
-    pub max_connections: usize,
-    /// How long running requests may take to end when the server stops.
-    pub shutdown_timeout: Duration,
-}
-
 /// Serves until `shutdown` is cancelled: then no connection is accepted, the content of every
 /// append ends, what came is saved and answered, and this returns within the shutdown timeout.
 pub async fn run(
     listener: TcpListener,
     engine: Arc<Engine>,
-    options: ServerOptions,
+    settings: &Settings,
     shutdown: CancellationToken,
 ) {
-    let connections = Connections::new(Arc::clone(&engine), options);
+    let serving = Serving::new(Arc::clone(&engine), settings);
     let sweep = tokio::spawn(Arc::clone(&engine).sweep_forever());
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = connections.accept_forever(&listener) => {}
+        () = serving.accept_forever(&listener) => {}
     }
     drop(listener);
-    connections.stop(&engine).await;
+    serving.stop(&engine).await;
     if let Err(died) = sweep.await {
         tracing::error!(%died, "the sweep had ended before");
     }
 }
 
 /// The connections that are open, and what they are served with.
-struct Connections {
+struct Serving {
     handler: Arc<Handler>,
     builder: auto::Builder<TokioExecutor>,
     permits: Arc<Semaphore>,
@@ -88,14 +68,15 @@ struct Connections {
     shutdown_timeout: Duration,
 }
 
-impl Connections {
-    fn new(engine: Arc<Engine>, options: ServerOptions) -> Self {
+impl Serving {
+    fn new(engine: Arc<Engine>, settings: &Settings) -> Self {
+        let options = Arc::new(settings.connections.clone());
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
-            .max_buf_size(options.max_header_bytes.max(MIN_BUFFER_BYTES));
+            .max_buf_size(options.max_header_bytes);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -105,9 +86,9 @@ impl Connections {
         let tasks = TaskTracker::new();
         let handler = Arc::new(Handler {
             engine,
-            locations: options.locations,
-            cors: options.cors,
-            patience: options.patience,
+            locations: Locations(settings.listening.clone()),
+            cors: settings.cors.clone(),
+            patience: Arc::clone(&options),
             drains: tasks.clone(),
         });
         Self {
@@ -180,6 +161,3 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
         tracing::debug!(error, "a connection ended badly");
     }
 }
-
-/// hyper's least buffer for one HTTP/1.1 connection, in bytes.
-const MIN_BUFFER_BYTES: usize = 64 << 10;
