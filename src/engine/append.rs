@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::content::{Batch, Content, Ending, Gatherer};
+use super::digests::Digests;
 use super::lease::Lease;
-use super::verify::Verification;
 use super::{Engine, Fault};
 use crate::protocol::refusal::Refusal;
+use crate::protocol::tree::Tree;
 use crate::protocol::upload::{Admission, Upload};
 use crate::storage::{DataWriter, StorageError, Version};
 
@@ -35,7 +36,7 @@ pub(super) struct Appending {
     /// The version that is in the store; `None` for an upload that is being created.
     pub(super) version: Option<Version>,
     pub(super) admission: Admission,
-    pub(super) verification: Option<Verification>,
+    pub(super) digests: Digests,
 }
 
 /// Where a running append stands.
@@ -100,17 +101,13 @@ impl Appending {
             Ending::Stopping => Some(Refusal::ShuttingDown),
         };
         let trailer = gatherer.trailer_checksum()?;
-        match (self.verification.take(), refusal.clone()) {
-            (Some(_), Some(refusal)) => return Err(refusal.into()),
-            (Some(verification), None) => {
+        match refusal.clone() {
+            Some(refusal) if self.digests.has_checksum() => return Err(refusal.into()),
+            Some(_) => {}
+            None => {
                 let written = (self.upload.id(), offset, end);
-                verification.finish(&self.engine, trailer, written).await?;
+                self.digests.verify(&self.engine, trailer, written).await?;
             }
-            (None, _) if trailer.is_some() => {
-                let problem = "came as a trailer that the Trailer field had not announced";
-                return Err(Refusal::malformed("Upload-Checksum", problem).into());
-            }
-            (None, _) => {}
         }
         self.save_end(end, ending == Ending::Whole).await?;
         Ok(refusal)
@@ -131,7 +128,7 @@ impl Appending {
             progress.offset = progress.offset.saturating_add(batch.bytes);
             if let Some(ending) = batch.ending {
                 if ending != Ending::Overrun {
-                    self.verify(&batch).await?;
+                    self.digests.update(batch.pieces.clone(), batch.bytes).await?;
                     writer.write_and_commit(batch.pieces).await?;
                 }
                 return Ok((ending, progress.offset));
@@ -153,20 +150,12 @@ impl Appending {
             writer.rest().await?;
             return Ok(gatherer.gather(Some(CHECKPOINT_INTERVAL)).await);
         }
-        let verified = self.verify(&batch);
-        let written = writer.write(batch.pieces.clone());
-        let (verified, written, next) =
-            tokio::join!(verified, written, gatherer.gather(Some(LULL)));
-        verified?;
+        let hashed = self.digests.update(batch.pieces.clone(), batch.bytes);
+        let written = writer.write(batch.pieces);
+        let (hashed, written, next) = tokio::join!(hashed, written, gatherer.gather(Some(LULL)));
+        hashed?;
         written?;
         Ok(next)
-    }
-
-    async fn verify(&mut self, batch: &Batch) -> Result<(), Fault> {
-        match &mut self.verification {
-            Some(verification) => verification.update(batch.pieces.clone(), batch.bytes).await,
-            None => Ok(()),
-        }
     }
 
     async fn checkpoint_if_due(
@@ -182,8 +171,8 @@ impl Appending {
         }
         // The sync early keeps the one at the end short, whether or not the record may say so yet.
         writer.commit().await?;
-        if self.verification.is_none() {
-            self.save(self.upload.clone().received(&self.admission, progress.offset)).await?;
+        if !self.digests.has_checksum() {
+            self.save(self.received(progress.offset)).await?;
         }
         progress.saved_offset = progress.offset;
         progress.saved_at = Instant::now();
@@ -196,9 +185,19 @@ impl Appending {
         if self.upload.is_complete() {
             return Ok(());
         }
-        let received = self.upload.clone().received(&self.admission, offset);
-        let is_complete = self.admission.completes(offset, is_whole);
-        self.save(if is_complete { received.completed(self.engine.now()) } else { received }).await
+        let received = self.received(offset);
+        if !self.admission.completes(offset, is_whole) {
+            return self.save(received).await;
+        }
+        let digest = self.digests.tree().map(Tree::root);
+        self.save(received.completed(digest, self.engine.now())).await?;
+        tracing::info!(upload = %self.upload.id(), bytes = offset, "upload is complete");
+        Ok(())
+    }
+
+    fn received(&self, offset: u64) -> Upload {
+        let frontier = self.digests.tree().map(|tree| tree.frontier().clone());
+        self.upload.clone().received(&self.admission, offset, frontier)
     }
 
     async fn save(&mut self, next: Upload) -> Result<(), StorageError> {

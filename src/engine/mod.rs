@@ -4,9 +4,9 @@
 
 mod append;
 pub mod content;
+mod digests;
 mod lease;
 mod sweep;
-mod verify;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,13 +18,15 @@ use tokio_util::task::TaskTracker;
 
 use self::append::Appending;
 use self::content::Content;
+use self::digests::Digests;
 use self::lease::{Busy, Lease, Leases};
-use self::verify::Verification;
 use crate::clock::Clock;
+use crate::protocol::digest::Blake3Digest;
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
 use crate::protocol::operation::{Append, Creation};
 use crate::protocol::refusal::Refusal;
+use crate::protocol::tree::Frontier;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::{GoneReason, State, Upload};
 use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored, Version};
@@ -38,6 +40,8 @@ pub struct Policy {
     pub expire_after: Option<Duration>,
     /// How long a complete upload is kept; `None`: for ever.
     pub expire_complete_after: Option<Duration>,
+    /// Whether the BLAKE3 tree of new uploads is computed while bytes arrive.
+    pub keeps_tree: bool,
 }
 
 /// The server's work, shared by all requests.
@@ -125,10 +129,13 @@ impl Engine {
         }
         let id = random_id()?;
         let now = self.now();
-        let upload = Upload::new(id, creation.length, creation.metadata, now);
+        let frontier = self.policy.keeps_tree.then(Frontier::default);
+        let upload = Upload::new(id, creation.length, creation.metadata, now).with_tree(frontier);
         let Some(append) = creation.content else {
             let is_empty = creation.length == Some(0);
-            let upload = self.with_expiry(if is_empty { upload.completed(now) } else { upload });
+            let digest = self.policy.keeps_tree.then(|| Blake3Digest::of(&[]));
+            let upload = if is_empty { upload.completed(digest, now) } else { upload };
+            let upload = self.with_expiry(upload);
             self.records.save(upload.clone(), None).await?;
             return Ok(upload);
         };
@@ -162,8 +169,8 @@ impl Engine {
     ) -> Result<Upload, Fault> {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
-        let verification = append.checksum.map(Verification::new);
-        let appending = Appending { engine, lease, upload, version, admission, verification };
+        let digests = Digests::resume(self, &upload, append.checksum).await?;
+        let appending = Appending { engine, lease, upload, version, admission, digests };
         let task = self.tasks.spawn(appending.run(content));
         match task.await {
             Ok(outcome) => outcome,

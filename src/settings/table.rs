@@ -115,8 +115,6 @@ pub struct Storage {
     pub data_dir: PathBuf,
     /// What an acknowledged byte survives.
     pub durability: Durability,
-    /// Whether the BLAKE3 tree is kept while bytes arrive.
-    pub keeps_tree: bool,
     /// The bytes that stay free on the disk of the data; an append that would take them is refused.
     pub min_free_bytes: u64,
 }
@@ -146,12 +144,6 @@ impl Storage {
                 &choice("power-loss|process", [Durability::PowerLoss, Durability::Process]),
                 "What acknowledged bytes survive: the loss of power, or only the death of the \
                  process (faster)",
-            )?,
-            keeps_tree: table.read(
-                "tree",
-                "on",
-                &switch(),
-                "Hash uploads with BLAKE3 as they arrive, for ETags and verified downloads",
             )?,
             min_free_bytes: table.read(
                 "min-free",
@@ -199,6 +191,12 @@ fn policy(table: &mut Reader<'_>) -> Result<Policy, SettingsError> {
             "never",
             &kept(),
             "How long a complete upload is kept",
+        )?,
+        keeps_tree: table.read(
+            "tree",
+            "on",
+            &switch(),
+            "Hash uploads with BLAKE3 as they arrive, for ETags and verified downloads",
         )?,
     })
 }

@@ -63,7 +63,7 @@ fn the_config_flag_wins_over_its_variable() {
     let (_folder, path) = settings_file("tree = false\n");
     let flags = [("config", path.as_str())];
     let settings = resolve(&flags, &[("RESUMED_CONFIG", "/nowhere.toml")]).unwrap();
-    assert!(!settings.storage.keeps_tree);
+    assert!(!settings.uploads.keeps_tree);
 }
 
 #[test]

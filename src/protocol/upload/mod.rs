@@ -30,11 +30,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::Blake3Digest;
 use super::id::UploadId;
 use super::limits::Limits;
 use super::metadata::Metadata;
 use super::operation::{Append, Completion};
 use super::refusal::Refusal;
+use super::tree::Frontier;
 use super::units::Timestamp;
 
 /// How long a gone upload still answers 410 before it is forgotten.
@@ -60,11 +62,17 @@ pub enum State {
         offset: u64,
         /// The bytes there will be, once known.
         length: Option<u64>,
+        /// The tree over the full groups of those bytes; `None` when none is kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        frontier: Option<Frontier>,
     },
     /// All bytes are there. It never changes; it can only become gone.
     Complete {
         /// The bytes of the representation.
         length: u64,
+        /// Their digest, when a tree was kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Blake3Digest>,
         /// When it was completed.
         at: Timestamp,
     },
@@ -135,8 +143,22 @@ impl Upload {
     /// A new upload without content. One of length 0 is not complete yet: an append of nothing
     /// makes it so, as it would any other (tus 1.0 "Creation": it is complete at once).
     pub fn new(id: UploadId, length: Option<u64>, metadata: Metadata, now: Timestamp) -> Self {
-        let state = State::Receiving { offset: 0, length };
+        let state = State::Receiving { offset: 0, length, frontier: None };
         Self { id, state, metadata, created: now, expires: None }
+    }
+
+    /// The new upload with a tree over its bytes, or without one.
+    ///
+    /// # Panics
+    ///
+    /// If it has bytes already.
+    #[must_use]
+    pub fn with_tree(mut self, tree: Option<Frontier>) -> Self {
+        let State::Receiving { offset: 0, frontier, .. } = &mut self.state else {
+            unreachable!("a tree is begun with the upload");
+        };
+        *frontier = tree;
+        self
     }
 
     /// Whether and how an append may be carried out.
@@ -147,7 +169,7 @@ impl Upload {
     /// `TooLong`, `BeyondLength`. Nothing changes.
     pub fn admit(&self, append: &Append, limits: &Limits) -> Result<Admission, Refusal> {
         let (offset, recorded) = match self.state {
-            State::Receiving { offset, length } => (offset, length),
+            State::Receiving { offset, length, .. } => (offset, length),
             State::Complete { length, .. } => (length, Some(length)),
             State::Gone { why, .. } => return Err(Refusal::Gone(why)),
         };
@@ -178,19 +200,24 @@ impl Upload {
         }
     }
 
-    /// The record with the content up to `offset`, and with the length that the append told. The
-    /// offset never goes back and never passes the ceiling.
+    /// The record with the content up to `offset`, the tree over it, and the length that the append
+    /// told. The offset never goes back and never passes the ceiling.
     ///
     /// # Panics
     ///
     /// If the upload is not the one that was admitted.
     #[must_use]
-    pub fn received(mut self, admission: &Admission, offset: u64) -> Self {
+    pub fn received(
+        mut self,
+        admission: &Admission,
+        offset: u64,
+        frontier: Option<Frontier>,
+    ) -> Self {
         let State::Receiving { offset: before, .. } = self.state else {
             unreachable!("only an upload that is receiving was admitted");
         };
         assert!(before <= offset && offset <= admission.ceiling, "{before} {offset} {admission:?}");
-        self.state = State::Receiving { offset, length: admission.length };
+        self.state = State::Receiving { offset, length: admission.length, frontier };
         self
     }
 
@@ -200,12 +227,12 @@ impl Upload {
     ///
     /// If it was not receiving, or its length is another.
     #[must_use]
-    pub fn completed(mut self, now: Timestamp) -> Self {
-        let State::Receiving { offset, length } = self.state else {
+    pub fn completed(mut self, digest: Option<Blake3Digest>, now: Timestamp) -> Self {
+        let State::Receiving { offset, length, .. } = self.state else {
             unreachable!("only an upload that is receiving can become complete");
         };
         assert!(length.is_none_or(|length| length == offset), "{length:?} {offset}");
-        self.state = State::Complete { length: offset, at: now };
+        self.state = State::Complete { length: offset, digest, at: now };
         self.expires = None;
         self
     }
@@ -270,6 +297,22 @@ impl Upload {
             State::Receiving { length, .. } => length,
             State::Complete { length, .. } => Some(length),
             State::Gone { .. } => None,
+        }
+    }
+
+    /// The tree over the full groups of what arrived, when one is kept.
+    pub fn frontier(&self) -> Option<&Frontier> {
+        match &self.state {
+            State::Receiving { frontier, .. } => frontier.as_ref(),
+            State::Complete { .. } | State::Gone { .. } => None,
+        }
+    }
+
+    /// The digest of a complete upload, when it is known.
+    pub fn digest(&self) -> Option<Blake3Digest> {
+        match self.state {
+            State::Complete { digest, .. } => digest,
+            State::Receiving { .. } | State::Gone { .. } => None,
         }
     }
 

@@ -29,7 +29,7 @@ fn append(offset: u64, content_length: Option<u64>) -> Append {
 fn with_bytes(length: Option<u64>, offset: u64) -> Upload {
     let empty = upload(length);
     let admission = empty.admit(&append(0, None), &limits()).unwrap();
-    empty.received(&admission, offset)
+    empty.received(&admission, offset, None)
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_late_length_is_checked_like_an_early_one() {
 
 #[test]
 fn a_complete_upload_takes_an_empty_append_and_no_byte() {
-    let complete = with_bytes(Some(10), 10).completed(NOW);
+    let complete = with_bytes(Some(10), 10).completed(None, NOW);
     assert!(complete.admit(&append(10, Some(0)), &limits()).is_ok());
     assert_eq!(
         complete.admit(&append(10, Some(1)), &limits()),
@@ -174,11 +174,11 @@ impl World {
             self.next_byte = self.next_byte.wrapping_add(1);
             self.disk.push(self.next_byte);
         }
-        let received = before.clone().received(&admission, end);
+        let received = before.clone().received(&admission, end, None);
         // I5: the same save again is the same record.
-        assert_eq!(received, before.clone().received(&admission, end));
+        assert_eq!(received, before.clone().received(&admission, end, None));
         let is_complete = admission.completes(end, true);
-        self.upload = if is_complete { received.completed(NOW) } else { received };
+        self.upload = if is_complete { received.completed(None, NOW) } else { received };
         self.acknowledged.clone_from(&self.disk);
     }
 

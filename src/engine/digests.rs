@@ -1,0 +1,165 @@
+//! What is computed over content while it is written, off the async threads: the BLAKE3 tree of
+//! the upload, and the checksum that this content has to have.
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use super::{Engine, Fault};
+use crate::protocol::checksum::{Checksum, Checksummer};
+use crate::protocol::id::UploadId;
+use crate::protocol::operation::ExpectedChecksum;
+use crate::protocol::refusal::Refusal;
+use crate::protocol::tree::{Tree, resume_offset};
+use crate::protocol::upload::Upload;
+use crate::storage::{Failure, StorageError};
+
+/// Less than this is hashed where it is: handing it to another thread costs as much.
+const INLINE_BYTES: u64 = 16 << 10;
+
+/// The digests of an upload during one append.
+pub(super) struct Digests {
+    expected: Option<ExpectedChecksum>,
+    running: Running,
+}
+
+/// What moves to the thread that hashes, and back.
+#[derive(Default)]
+struct Running {
+    /// `None` for an upload that has no tree.
+    tree: Option<Tree>,
+    /// `None` without a checksum, and for one that comes behind the content: only then is it known
+    /// which algorithm it has.
+    checksummer: Option<Checksummer>,
+}
+
+impl Digests {
+    /// Takes the tree up where the record left it; the bytes of the group that was not full are
+    /// read again.
+    pub(super) async fn resume(
+        engine: &Engine,
+        upload: &Upload,
+        expected: Option<ExpectedChecksum>,
+    ) -> Result<Self, StorageError> {
+        let checksummer = match &expected {
+            Some(ExpectedChecksum::Given(checksum)) => Some(Checksummer::new(checksum.algorithm())),
+            Some(ExpectedChecksum::InTrailer) | None => None,
+        };
+        let tree = resume_tree(engine, upload).await?;
+        Ok(Self { expected, running: Running { tree, checksummer } })
+    }
+
+    /// Whether nothing may be saved before the content is whole and has its checksum.
+    pub(super) fn has_checksum(&self) -> bool {
+        self.expected.is_some()
+    }
+
+    /// The tree over all that was taken in.
+    pub(super) fn tree(&self) -> Option<&Tree> {
+        self.running.tree.as_ref()
+    }
+
+    /// Takes in the next bytes.
+    pub(super) async fn update(
+        &mut self,
+        pieces: Vec<Bytes>,
+        bytes: u64,
+    ) -> Result<(), StorageError> {
+        let running = std::mem::take(&mut self.running);
+        self.running = running.hash(pieces, bytes).await?;
+        Ok(())
+    }
+
+    /// Whether the content has the checksum. `trailer` is the one that came behind it; the bytes
+    /// in `written`, from an offset to an end, are in the data store.
+    pub(super) async fn verify(
+        &mut self,
+        engine: &Engine,
+        trailer: Option<Checksum>,
+        written: (UploadId, u64, u64),
+    ) -> Result<(), Fault> {
+        let expected = match (self.expected.take(), trailer) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => {
+                let problem = "came as a trailer that the Trailer field had not announced";
+                return Err(Refusal::malformed("Upload-Checksum", problem).into());
+            }
+            (Some(ExpectedChecksum::InTrailer), None) => {
+                let problem = "was announced as a trailer and did not come; nothing was taken";
+                return Err(Refusal::malformed("Upload-Checksum", problem).into());
+            }
+            (Some(ExpectedChecksum::Given(checksum)), _)
+            | (Some(ExpectedChecksum::InTrailer), Some(checksum)) => checksum,
+        };
+        let algorithm = expected.algorithm();
+        let computed = match self.running.checksummer.take() {
+            Some(computed) => computed,
+            None => read_back(engine, Checksummer::new(algorithm), written).await?,
+        };
+        if computed.matches(&expected) {
+            Ok(())
+        } else {
+            Err(Refusal::ChecksumMismatch(algorithm).into())
+        }
+    }
+}
+
+impl Running {
+    async fn hash(mut self, pieces: Vec<Bytes>, bytes: u64) -> Result<Self, StorageError> {
+        if self.tree.is_none() && self.checksummer.is_none() {
+            return Ok(self);
+        }
+        let work = move || {
+            for piece in &pieces {
+                if let Some(tree) = &mut self.tree {
+                    tree.update(piece);
+                }
+                if let Some(checksummer) = &mut self.checksummer {
+                    checksummer.update(piece);
+                }
+            }
+            self
+        };
+        if bytes <= INLINE_BYTES {
+            return Ok(work());
+        }
+        let died = |_| StorageError::new("hashing the content", None, Failure::Closed);
+        spawn_blocking(work).await.map_err(died)
+    }
+}
+
+async fn resume_tree(engine: &Engine, upload: &Upload) -> Result<Option<Tree>, StorageError> {
+    let (Some(offset), Some(frontier)) = (upload.offset(), upload.frontier()) else {
+        return Ok(None);
+    };
+    if upload.is_complete() {
+        return Ok(None);
+    }
+    let mut reader = engine.data.reader(upload.id(), resume_offset(offset)..offset).await?;
+    let mut open_group = Vec::new();
+    loop {
+        let piece = reader.read().await?;
+        if piece.is_empty() {
+            break;
+        }
+        open_group.extend_from_slice(&piece);
+    }
+    Ok(Some(Tree::resume(frontier.clone(), &open_group)))
+}
+
+/// Hashes what was written, once it is known how.
+async fn read_back(
+    engine: &Engine,
+    checksummer: Checksummer,
+    (id, offset, end): (UploadId, u64, u64),
+) -> Result<Checksummer, Fault> {
+    let mut running = Running { tree: None, checksummer: Some(checksummer.clone()) };
+    let mut reader = engine.data.reader(id, offset..end).await?;
+    loop {
+        let piece = reader.read().await?;
+        if piece.is_empty() {
+            return Ok(running.checksummer.unwrap_or(checksummer));
+        }
+        let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        running = running.hash(vec![piece], bytes).await?;
+    }
+}
