@@ -175,7 +175,11 @@ fn tell_storage_error(error: &StorageError) -> (ResponseHead, String) {
             tracing::warn!(%error, "another process wrote the same upload");
             (tus::encode_refusal(&Refusal::Superseded), Refusal::Superseded.to_string())
         }
-        Failure::Missing | Failure::Damaged(_) | Failure::Closed | Failure::Io(_) => {
+        Failure::Missing
+        | Failure::Damaged(_)
+        | Failure::Held { .. }
+        | Failure::Closed
+        | Failure::Io(_) => {
             tracing::error!(%error, "the store failed");
             let mut head = tus::encode_refusal(&Refusal::ShuttingDown);
             head.status = StatusCode::INTERNAL_SERVER_ERROR;

@@ -24,7 +24,7 @@ use std::path;
 pub use address::{BasePath, Origins, PublicUrl};
 pub use error::{SettingsError, Source};
 pub use reader::Key;
-pub use table::{Connections, Cors, Durability, Listening, LogFormat, Logging, Settings, Storage};
+pub use table::{Connections, Cors, Listening, LogFormat, Logging, Settings, Storage};
 
 use reader::Reader;
 

@@ -18,6 +18,7 @@ use super::forms::{
 use super::reader::Reader;
 use crate::engine::Policy;
 use crate::protocol::limits::Limits;
+use crate::storage::Durability;
 
 /// All settings of `resumed serve`, each checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,15 +118,6 @@ pub struct Storage {
     pub durability: Durability,
     /// The bytes that stay free on the disk of the data; an append that would take them is refused.
     pub min_free_bytes: u64,
-}
-
-/// What a byte survives once the client was told that the server has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The loss of power: it is on the disk.
-    PowerLoss,
-    /// The death of the process: the operating system has it.
-    Process,
 }
 
 impl Storage {

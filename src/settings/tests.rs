@@ -4,6 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::storage::Durability;
+
 use super::*;
 use crate::protocol::limits::Limits;
 

@@ -9,6 +9,10 @@
 //!
 //! One contract suite runs against every implementation.
 
+pub mod codec;
+pub mod file;
+pub mod folder;
+
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -23,6 +27,15 @@ use crate::protocol::upload::Upload;
 
 /// What a store returns. Boxed, since the store is chosen at run time.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+
+/// What an acknowledged byte or record survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The loss of power: it is on the disk.
+    PowerLoss,
+    /// The death of the process: the operating system has it.
+    Process,
+}
 
 /// Counts the saves of one record; the fence between two writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +163,12 @@ pub enum Failure {
     /// What is there cannot be read.
     #[error("the record is damaged: {0}")]
     Damaged(String),
+    /// Another process has the data folder.
+    #[error("{} has it already; stop that one first, or use another folder", match holder { Some(id) => format!("process {id}"), None => "another process".to_owned() })]
+    Held {
+        /// Its process id, if it could be read.
+        holder: Option<u32>,
+    },
     /// The store was closed, or a failure before made it unusable.
     #[error("the store is closed")]
     Closed,

@@ -1,0 +1,152 @@
+//! Bytes in one plain file an upload: `<folder>/ab/<id>`, where `ab` are the id's first two digits
+//! (one folder for all makes creating files slow when there are many).
+//!
+//! All file work runs on tokio's blocking threads. The files are what they seem: an administrator
+//! may copy a complete one away.
+
+mod reader;
+mod writer;
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::task::spawn_blocking;
+
+use self::reader::FileReader;
+use self::writer::FileWriter;
+use super::folder::sync_folder;
+use super::{DataReader, DataStore, DataWriter, Durability, Failure, StorageError, StoreFuture};
+use crate::protocol::id::UploadId;
+
+/// How long a look at the free space is good for.
+const ROOM_AGE: Duration = Duration::from_millis(250);
+
+/// The bytes of uploads in files.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    durability: Durability,
+    min_free_bytes: u64,
+    /// When it was last looked at the free space, and what was found.
+    room: Mutex<Option<(Instant, u64)>>,
+}
+
+impl FileStore {
+    /// A store in this folder, which is made with its 256 inner folders if it is not there. It
+    /// never takes the last `min_free_bytes` of the disk. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Io`]: a folder cannot be made or synced.
+    pub fn open(
+        folder: PathBuf,
+        durability: Durability,
+        min_free_bytes: u64,
+    ) -> Result<Self, StorageError> {
+        let made = make_folders(&folder);
+        made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
+        let room = Mutex::new(None);
+        Ok(Self { shared: Arc::new(Shared { folder, durability, min_free_bytes, room }) })
+    }
+}
+
+fn make_folders(folder: &Path) -> io::Result<()> {
+    let is_new = !folder.is_dir();
+    fs::create_dir_all(folder)?;
+    let mut made_any = false;
+    for shard in 0..=u8::MAX {
+        match fs::create_dir(folder.join(format!("{shard:02x}"))) {
+            Ok(()) => made_any = true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if made_any {
+        sync_folder(folder)?;
+    }
+    match folder.parent() {
+        Some(parent) if is_new => sync_folder(parent),
+        _ => Ok(()),
+    }
+}
+
+impl Shared {
+    fn shard(&self, id: UploadId) -> PathBuf {
+        self.folder.join(format!("{:02x}", id.to_bytes()[0]))
+    }
+
+    fn path(&self, id: UploadId) -> PathBuf {
+        self.shard(id).join(id.to_string())
+    }
+
+    /// The bytes that may still be written. Blocks.
+    fn room(&self) -> io::Result<u64> {
+        let mut room = self.room.lock();
+        if let Some((at, bytes)) = *room
+            && at.elapsed() < ROOM_AGE
+        {
+            return Ok(bytes);
+        }
+        let found = rustix::fs::statvfs(&self.folder)?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        let bytes = free.saturating_sub(self.min_free_bytes);
+        *room = Some((Instant::now(), bytes));
+        Ok(bytes)
+    }
+}
+
+impl DataStore for FileStore {
+    fn writer(&self, id: UploadId, offset: u64) -> StoreFuture<'_, Box<dyn DataWriter>> {
+        // Opening waits for the first write: one hop to another thread does both.
+        let writer = FileWriter::new(Arc::clone(&self.shared), id, offset);
+        Box::pin(async { Ok(Box::new(writer) as Box<dyn DataWriter>) })
+    }
+
+    fn reader(&self, id: UploadId, range: Range<u64>) -> StoreFuture<'_, Box<dyn DataReader>> {
+        let reader = FileReader::new(self.shared.path(id), id, range);
+        Box::pin(async { Ok(Box::new(reader) as Box<dyn DataReader>) })
+    }
+
+    fn remove(&self, id: UploadId) -> StoreFuture<'_, ()> {
+        let path = self.shared.path(id);
+        Box::pin(async move {
+            run("removing the data", Some(id), move || match fs::remove_file(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            })
+            .await
+        })
+    }
+
+    fn room(&self) -> StoreFuture<'_, u64> {
+        if let Some((at, bytes)) = *self.shared.room.lock()
+            && at.elapsed() < ROOM_AGE
+        {
+            return Box::pin(async move { Ok(bytes) });
+        }
+        let shared = Arc::clone(&self.shared);
+        Box::pin(run("looking at the free space", None, move || shared.room()))
+    }
+}
+
+/// Runs blocking work on a thread for it, and names it when it fails.
+async fn run<T: Send + 'static>(
+    doing: &'static str,
+    upload: Option<UploadId>,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, StorageError> {
+    match spawn_blocking(work).await {
+        Ok(done) => done.map_err(|source| StorageError::io(doing, upload, source)),
+        Err(_) => Err(StorageError::new(doing, upload, Failure::Closed)),
+    }
+}

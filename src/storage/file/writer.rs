@@ -1,0 +1,211 @@
+//! Appends to the file of one upload.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use tokio::task::spawn_blocking;
+
+use super::Shared;
+use crate::protocol::id::UploadId;
+use crate::storage::folder::sync_folder;
+use crate::storage::{DataWriter, Durability, Failure, StorageError, StoreFuture};
+
+/// The pieces that one system call may take (Linux: `IOV_MAX`).
+const MAX_SLICES: usize = 1024;
+
+pub(super) struct FileWriter {
+    id: UploadId,
+    /// Away while a thread works on it. A failure, or a dropped future, does not bring it back:
+    /// what is on the disk is not known then.
+    work: Option<Work>,
+}
+
+/// What moves to the thread that writes, and back.
+struct Work {
+    shared: Arc<Shared>,
+    id: UploadId,
+    /// Closed at first, and while the peer stalls.
+    file: Option<File>,
+    /// Where the next byte goes.
+    end: u64,
+    is_cut: bool,
+    /// Whether the folder may not know the file yet, should the power fail.
+    needs_folder_sync: bool,
+    needs_sync: bool,
+}
+
+impl FileWriter {
+    pub(super) fn new(shared: Arc<Shared>, id: UploadId, offset: u64) -> Self {
+        let work = Work {
+            shared,
+            id,
+            file: None,
+            end: offset,
+            is_cut: false,
+            needs_folder_sync: offset == 0,
+            needs_sync: false,
+        };
+        Self { id, work: Some(work) }
+    }
+
+    fn run<'a>(
+        &'a mut self,
+        job: impl FnOnce(&mut Work) -> Result<(), StorageError> + Send + 'a + 'static,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let closed = || StorageError::new("writing the data", Some(self.id), Failure::Closed);
+            let mut work = self.work.take().ok_or_else(closed)?;
+            let done = spawn_blocking(move || job(&mut work).map(|()| work)).await;
+            self.work = Some(done.map_err(|_| closed())??);
+            Ok(())
+        })
+    }
+}
+
+impl DataWriter for FileWriter {
+    fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
+        self.run(move |work| work.write(pieces))
+    }
+
+    fn commit(&mut self) -> StoreFuture<'_, ()> {
+        match &self.work {
+            Some(work) if !work.has_to_sync() => Box::pin(async { Ok(()) }),
+            Some(_) | None => self.run(Work::commit),
+        }
+    }
+
+    fn write_and_commit(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
+        self.run(move |work| {
+            work.write(pieces)?;
+            work.commit()
+        })
+    }
+
+    fn rest(&mut self) -> StoreFuture<'_, ()> {
+        match &self.work {
+            // Bytes that are not synced yet are synced through any descriptor of the file.
+            Some(work) if work.file.is_some() => self.run(|work| {
+                work.file = None;
+                Ok(())
+            }),
+            Some(_) | None => Box::pin(async { Ok(()) }),
+        }
+    }
+}
+
+impl Work {
+    fn write(&mut self, mut pieces: Vec<Bytes>) -> Result<(), StorageError> {
+        let bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.check_room(bytes)?;
+        self.open()?;
+        let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
+        write_all_at(file, &mut pieces, self.end)
+            .map_err(|source| StorageError::io("writing the data", Some(self.id), source))?;
+        self.end = self.end.saturating_add(bytes);
+        self.needs_sync = true;
+        Ok(())
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), StorageError> {
+        let room = self.shared.room().map_err(|source| {
+            StorageError::io("looking at the free space", Some(self.id), source)
+        })?;
+        if bytes <= room {
+            Ok(())
+        } else {
+            Err(self.fail(Failure::Full(io::ErrorKind::StorageFull.into())))
+        }
+    }
+
+    fn fail(&self, failure: Failure) -> StorageError {
+        StorageError::new("writing the data", Some(self.id), failure)
+    }
+
+    /// Opens the file, and the first time cuts off what lies behind the offset.
+    fn open(&mut self) -> Result<(), StorageError> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let is_new = self.end == 0;
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(is_new)
+            .truncate(false)
+            .open(self.shared.path(self.id));
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(self.fail(Failure::Missing));
+            }
+            Err(error) => return Err(StorageError::io("opening the data", Some(self.id), error)),
+        };
+        if !self.is_cut {
+            self.cut(&file)?;
+            self.is_cut = true;
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn cut(&self, file: &File) -> Result<(), StorageError> {
+        let doing = "cutting the data to its offset";
+        let io = |source| StorageError::io(doing, Some(self.id), source);
+        let length = file.metadata().map_err(io)?.len();
+        if length < self.end {
+            return Err(self.fail(Failure::Missing));
+        }
+        if length > self.end { file.set_len(self.end).map_err(io) } else { Ok(()) }
+    }
+
+    fn has_to_sync(&self) -> bool {
+        self.needs_sync && self.shared.durability == Durability::PowerLoss
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        if !self.has_to_sync() {
+            return Ok(());
+        }
+        self.open()?;
+        let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
+        let io = |source| StorageError::io("syncing the data", Some(self.id), source);
+        file.sync_data().map_err(io)?;
+        if self.needs_folder_sync {
+            sync_folder(&self.shared.shard(self.id)).map_err(io)?;
+            self.needs_folder_sync = false;
+        }
+        self.needs_sync = false;
+        Ok(())
+    }
+}
+
+/// Writes all pieces, in order, from `offset` on.
+fn write_all_at(file: &File, pieces: &mut [Bytes], mut offset: u64) -> io::Result<()> {
+    let mut first = 0;
+    loop {
+        while pieces.get(first).is_some_and(|piece| piece.is_empty()) {
+            first = first.saturating_add(1);
+        }
+        let rest = pieces.get_mut(first..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let slices: Vec<_> =
+            rest.iter().take(MAX_SLICES).map(|piece| IoSlice::new(piece)).collect();
+        let written = match rustix::io::pwritev(file, &slices, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        offset = offset.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+        let mut left = written;
+        for piece in rest.iter_mut() {
+            let taken = left.min(piece.len());
+            piece.advance(taken);
+            left = left.saturating_sub(taken);
+        }
+    }
+}

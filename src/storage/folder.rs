@@ -1,0 +1,115 @@
+//! The data folder, and the lock that lets one process have it.
+//!
+//! ```text
+//! <data-dir>/lock        held while a server runs; the holder's process id is in it
+//! <data-dir>/records/    upload records (sled)
+//! <data-dir>/uploads/    bytes, one file an upload
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Failure, StorageError};
+
+/// How long a holder that was just killed may take to be gone: the kernel lets go of its locks
+/// only when all its threads have ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether it is.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// A data folder that this process has for itself, until this is dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if it is not there, and takes its lock. Blocks for up to 2 s.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Held`] names the process that has it; [`Failure::Io`] what the system said.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let io =
+            |doing: &'static str| move |source: io::Error| StorageError::io(doing, None, source);
+        fs::create_dir_all(path).map_err(io("making the data folder"))?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join("lock"))
+            .map_err(io("opening the lock of the data folder"))?;
+        take(&mut lock)?;
+        lock.set_len(0).map_err(io("writing the lock of the data folder"))?;
+        lock.rewind().map_err(io("writing the lock of the data folder"))?;
+        writeln!(lock, "{}", std::process::id())
+            .map_err(io("writing the lock of the data folder"))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where the records are.
+    pub fn records(&self) -> PathBuf {
+        self.path.join("records")
+    }
+
+    /// Where the bytes are.
+    pub fn uploads(&self) -> PathBuf {
+        self.path.join("uploads")
+    }
+}
+
+fn take(lock: &mut File) -> Result<(), StorageError> {
+    let begin = Instant::now();
+    loop {
+        match flock(&*lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) if begin.elapsed() < PATIENCE => {
+                thread::sleep(INTERVAL);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // What is not readable is not named; the lock is held all the same.
+                let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut holder));
+                let holder = holder.trim().parse().ok();
+                return Err(StorageError::new(
+                    "locking the data folder",
+                    None,
+                    Failure::Held { holder },
+                ));
+            }
+            Err(errno) => {
+                return Err(StorageError::io("locking the data folder", None, errno.into()));
+            }
+        }
+    }
+}
+
+/// Makes a change in a folder outlive the loss of power.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opener_is_told_who_has_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataFolder::open(folder.path()).unwrap();
+        let second = DataFolder::open(folder.path()).unwrap_err();
+        assert!(
+            matches!(second.failure, Failure::Held { holder: Some(id) } if id == std::process::id()),
+            "{second}"
+        );
+        drop(first);
+        DataFolder::open(folder.path()).unwrap();
+    }
+}
