@@ -1,0 +1,108 @@
+//! The records that were used last, and what may be shown of those that are being saved: never a
+//! record that is not durable yet.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::protocol::id::UploadId;
+use crate::storage::{Failure, Stored};
+
+/// Locks are spread so that requests for different uploads rarely meet.
+const SHARDS: usize = 16;
+/// The records of one shard in each of its two generations.
+const GENERATION: usize = 512;
+
+/// Records in memory.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    /// What was there before the batch that is being committed; first of all to be asked.
+    before: HashMap<UploadId, Option<Stored>>,
+    /// Records that were used since the last change of generations.
+    young: HashMap<UploadId, Stored>,
+    /// Records that were used before that, and go next.
+    old: HashMap<UploadId, Stored>,
+    /// Counts the commits, so that a read that began before one is not kept.
+    commits: u64,
+}
+
+impl Recent {
+    fn shard(&self, id: UploadId) -> &Mutex<Shard> {
+        &self.shards[usize::from(id.to_bytes()[0]) % SHARDS]
+    }
+
+    /// What may be shown of a record, if that is known without the database.
+    pub(super) fn find(&self, id: UploadId) -> Option<Option<Stored>> {
+        self.shard(id).lock().find(id)
+    }
+
+    /// What may be shown of a record; `read` asks the database.
+    pub(super) fn load(
+        &self,
+        id: UploadId,
+        read: impl FnOnce() -> Result<Option<Stored>, Failure>,
+    ) -> Result<Option<Stored>, Failure> {
+        let commits = {
+            let mut shard = self.shard(id).lock();
+            if let Some(known) = shard.find(id) {
+                return Ok(known);
+            }
+            shard.commits
+        };
+        let read = read()?;
+        let mut shard = self.shard(id).lock();
+        // A commit may have begun meanwhile: then what was read is perhaps not durable yet.
+        if let Some(known) = shard.find(id) {
+            return Ok(known);
+        }
+        if let Some(stored) = &read
+            && shard.commits == commits
+        {
+            shard.keep(stored.clone());
+        }
+        Ok(read)
+    }
+
+    /// From now on, and until [`Self::committed`], shows what was there before.
+    pub(super) fn begin(&self, id: UploadId, before: Option<Stored>) {
+        self.shard(id).lock().before.insert(id, before);
+    }
+
+    /// Shows what is durable now.
+    pub(super) fn committed(&self, id: UploadId, now: Option<Stored>) {
+        let mut shard = self.shard(id).lock();
+        shard.commits = shard.commits.wrapping_add(1);
+        shard.before.remove(&id);
+        shard.young.remove(&id);
+        shard.old.remove(&id);
+        if let Some(stored) = now {
+            shard.keep(stored);
+        }
+    }
+}
+
+impl Shard {
+    fn find(&mut self, id: UploadId) -> Option<Option<Stored>> {
+        if let Some(before) = self.before.get(&id) {
+            return Some(before.clone());
+        }
+        if let Some(stored) = self.young.get(&id) {
+            return Some(Some(stored.clone()));
+        }
+        let stored = self.old.remove(&id)?;
+        self.keep(stored.clone());
+        Some(Some(stored))
+    }
+
+    fn keep(&mut self, stored: Stored) {
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(stored.upload.id(), stored);
+    }
+}
