@@ -1,11 +1,22 @@
 //! The program `resumed`: reads the command line, sets up logging and hands over to the library.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::error::Error;
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
+use resumed::clock::Clock;
+use resumed::engine::Engine;
+use resumed::server;
 use resumed::settings::{LogFormat, Logging, Settings, flags};
+use resumed::storage::file::FileStore;
+use resumed::storage::folder::DataFolder;
+use resumed::storage::sled::SledStore;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -40,7 +51,7 @@ fn serve_command(matches: &ArgMatches) -> ExitCode {
         }
     };
     set_up_log(&settings.logging);
-    match serve(settings) {
+    match serve(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("resumed: {error}");
@@ -50,8 +61,45 @@ fn serve_command(matches: &ArgMatches) -> ExitCode {
 }
 
 /// Serves until the process is told to stop.
-fn serve(_settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
-    Err("this build has no server yet".into())
+fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve_async(settings));
+    // What still reads a file for a client that is gone need not be waited for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let storage = &settings.storage;
+    let folder = DataFolder::open(&storage.data_dir)?;
+    let records = Arc::new(SledStore::open(&folder.records(), storage.durability)?);
+    let data = FileStore::open(folder.uploads(), storage.durability, storage.min_free_bytes)?;
+    let engine = Engine::new(records, Arc::new(data), Clock::System, settings.uploads.clone());
+    let address = settings.listening.address;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let shutdown = CancellationToken::new();
+    let signals = tokio::spawn(cancel_on_signal(shutdown.clone())?);
+    writeln!(io::stdout(), "{}", settings.ready_line(listener.local_addr()?)?)?;
+    server::run(listener, engine, settings, shutdown).await;
+    signals.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT, and then tells the server to stop.
+fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: running requests are ended, what they sent is kept");
+        shutdown.cancel();
+    })
 }
 
 /// Sends events to standard error; standard output is for the ready line.

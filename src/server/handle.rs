@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::body::{RequestContent, ResponseBody};
 use super::cors;
+use super::download;
 use super::location::Locations;
 use crate::engine::{Engine, Fault};
 use crate::protocol::id::UploadId;
@@ -118,7 +119,7 @@ impl Handler {
     async fn read(&self, id: UploadId, parts: &Parts) -> Result<Response<ResponseBody>, Fault> {
         let upload = self.engine.look(id).await?;
         if upload.is_complete() {
-            return Ok(Response::new(ResponseBody::empty()));
+            return Ok(download::respond(&self.engine, &upload, parts));
         }
         if parts.method == Method::HEAD {
             // Without Tus-Resumable, but there is nothing else that it could ask for.

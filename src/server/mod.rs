@@ -5,6 +5,7 @@
 mod body;
 mod cors;
 
+mod download;
 mod handle;
 mod location;
 

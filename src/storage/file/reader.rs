@@ -17,13 +17,16 @@ use crate::storage::{DataReader, Failure, StorageError, StoreFuture};
 /// little is gained.
 const PIECE_BYTES: u64 = 256 << 10;
 
+/// A read that is under way: the file it opened, and what it read.
+type Asked = JoinHandle<io::Result<(Arc<File>, Vec<u8>)>>;
+
 pub(super) struct FileReader {
     path: PathBuf,
     id: UploadId,
     /// What has not been asked of the disk yet.
     range: Range<u64>,
     file: Option<Arc<File>>,
-    ahead: Option<JoinHandle<io::Result<(Arc<File>, Vec<u8>)>>>,
+    ahead: Option<Asked>,
 }
 
 impl FileReader {
@@ -32,7 +35,7 @@ impl FileReader {
     }
 
     /// Asks the disk for the next piece; `None` at the end of the range.
-    fn ask(&mut self) -> Option<JoinHandle<io::Result<(Arc<File>, Vec<u8>)>>> {
+    fn ask(&mut self) -> Option<Asked> {
         let count = self.range.end.saturating_sub(self.range.start).min(PIECE_BYTES);
         if count == 0 {
             return None;
