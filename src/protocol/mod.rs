@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod digest;
+pub mod digest_fields;
 pub mod fields;
 pub mod id;
 pub mod limits;
