@@ -5,7 +5,7 @@
 //!
 //! - tus 1.0 "Checksum": `Upload-Checksum: <algorithm> <base64 of the raw digest>`; the server has
 //!   to offer `sha1`; names are ASCII without upper case
-//! - RFC 9530 §2 hashes content with the same algorithms; its fields are in `digest`
+//! - RFC 9530 §2 hashes content with the same algorithms; its fields are in `digest_fields`
 //!
 //! The tus specification says nothing about `crc32c`. Its digest is 4 bytes here, most significant
 //! first: the order of Google Cloud Storage (`x-goog-hash`) and S3 (`x-amz-checksum-crc32c`).
@@ -13,18 +13,9 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha1::Digest;
 
-/// Standard base64 that forgives a missing padding and stray last bits, which some clients send.
-/// The digest's length is checked anyhow, so that no other text can mean the same bytes by chance.
-const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
+use super::fields::LENIENT_BASE64;
 
 /// The number of characters of an unknown algorithm's name that are repeated to the client.
 const SHOWN_NAME_CHARACTERS: usize = 32;

@@ -8,17 +8,9 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 
-/// Clients in the field leave out the padding, and a few set the bits behind the last byte.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
+use super::fields::LENIENT_BASE64;
 
 /// The metadata of an upload, as the client gave it and proven to be readable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +41,7 @@ impl Metadata {
             if keys.contains(&key) {
                 return Err(format!("the key of pair {number} stands there twice"));
             }
-            if LENIENT.decode(value).is_err() {
+            if LENIENT_BASE64.decode(value).is_err() {
                 return Err(format!("the value of pair {number} is not base64"));
             }
             keys.push(key);
@@ -70,7 +62,7 @@ impl Metadata {
     /// The decoded value of a key; empty for a key without a value, `None` for no such key.
     pub fn value(&self, key: &str) -> Option<Vec<u8>> {
         let (_, value) = self.0.split(',').map(split).find(|(name, _)| *name == key)?;
-        LENIENT.decode(value).ok()
+        LENIENT_BASE64.decode(value).ok()
     }
 
     /// The first of these keys that is there, decoded. Clients name the same fact differently:

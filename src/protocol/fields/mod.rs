@@ -12,6 +12,18 @@ mod parse;
 mod tests;
 mod write;
 
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// Standard base64 that forgives a missing padding and stray last bits, which some clients send
+/// (RFC 9651 §4.2.7 asks for that). Where the length of what it means is known, check that too.
+pub(crate) const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// The largest number that an Integer holds (RFC 9651 §3.3.1); its negative is the smallest.
 pub const MAX_INTEGER: i64 = 999_999_999_999_999;
 

@@ -1,18 +1,8 @@
 //! Reading structured fields. One function for each algorithm of RFC 9651 §4.2, in its order.
 
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::{BareItem, ByKey, Dictionary, Item, MAX_MEMBERS, Member, Parameters};
-
-/// RFC 9651 §4.2.7: a missing padding and stray last bits should not fail.
-const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
+use super::{BareItem, ByKey, Dictionary, Item, LENIENT_BASE64, MAX_MEMBERS, Member, Parameters};
 
 const INTEGER_DIGITS: usize = 15;
 const DECIMAL_WHOLE_DIGITS: usize = 12;
