@@ -268,7 +268,7 @@ impl Engine {
 }
 
 /// Draws an id that nobody can guess.
-fn random_id() -> Result<UploadId, StorageError> {
+pub(crate) fn random_id() -> Result<UploadId, StorageError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|error| StorageError::io("drawing a random id", None, error.into()))?;

@@ -6,11 +6,14 @@
 pub mod checksum;
 pub mod digest;
 pub mod digest_fields;
+pub mod disposition;
 pub mod fields;
 pub mod id;
 pub mod limits;
 pub mod metadata;
 pub mod operation;
+pub mod precondition;
+pub mod range;
 pub mod refusal;
 pub mod tree;
 pub mod tus;

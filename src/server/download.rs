@@ -1,20 +1,32 @@
-//! The representation of a complete upload: GET and HEAD.
+//! The representation of a complete upload: GET and HEAD, whole or in ranges.
 //!
-//! - RFC 9110 §8 (representation fields), §9.3.1 (GET), §9.3.2 (HEAD)
+//! - RFC 9110 §8 (representation fields), §9.3.1 (GET), §9.3.2 (HEAD), §13, §14, §15.3.7, §15.4.5,
+//!   §15.5.13, §15.5.17
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, ETAG};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
 use crate::engine::Engine;
+use crate::protocol::disposition::{disposition, media_type};
 use crate::protocol::id::UploadId;
-use crate::protocol::upload::Upload;
+use crate::protocol::precondition::{Precondition, Validators};
+use crate::protocol::range::{ByteRange, Multipart, Selection, select, unsatisfied_content_range};
+use crate::protocol::upload::{State, Upload};
 use crate::storage::{DataReader, StorageError};
+
+/// What clients name a file in the metadata, most telling first.
+const NAME_KEYS: [&str; 2] = ["filename", "name"];
+/// What clients name its media type.
+const TYPE_KEYS: [&str; 3] = ["filetype", "contentType", "type"];
 
 /// Answers a GET or HEAD of a complete upload.
 pub(super) fn respond(
@@ -22,24 +34,117 @@ pub(super) fn respond(
     upload: &Upload,
     parts: &Parts,
 ) -> Response<ResponseBody> {
+    let validators = validators(upload);
+    let mut response = Response::new(ResponseBody::empty());
+    set(response.headers_mut(), &ETAG, &validators.etag);
+    set(response.headers_mut(), &LAST_MODIFIED, &validators.last_modified.to_imf_fixdate());
+    // A complete upload never changes, but it may be cancelled: ask each time, by its tag.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    match validators.evaluate(&parts.headers) {
+        Precondition::Passed => {}
+        Precondition::NotModified => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return response;
+        }
+        Precondition::Failed => {
+            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+            return response;
+        }
+    }
     let length = upload.length().unwrap_or_default();
-    let body = if parts.method == Method::HEAD {
-        ResponseBody::empty()
+    set_representation(response.headers_mut(), upload);
+    let is_get = parts.method == Method::GET;
+    let selection = if is_get && validators.allow_range(&parts.headers, engine.now()) {
+        select(&parts.headers, length)
     } else {
-        stream(engine, upload.id(), vec![Segment::Range(0..length)])
+        Selection::Whole
     };
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    let tag = upload.digest().map_or_else(|| upload.id().to_string(), |digest| digest.to_string());
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{tag}\"")) {
-        headers.insert(ETAG, tag);
+    let segments = choose(&mut response, &selection, length);
+    if is_get {
+        *response.body_mut() = stream(engine, upload.id(), segments);
     }
     response
 }
 
+/// The digest of the bytes is their tag. Without a tree the id serves: what is complete never
+/// changes.
+fn validators(upload: &Upload) -> Validators {
+    let tag = upload.digest().map_or_else(|| upload.id().to_string(), |digest| digest.to_string());
+    let last_modified = match *upload.state() {
+        State::Complete { at, .. } => at,
+        State::Receiving { .. } | State::Gone { .. } => upload.created(),
+    };
+    Validators { etag: format!("\"{tag}\""), last_modified }
+}
+
+fn set_representation(headers: &mut HeaderMap, upload: &Upload) {
+    let (content_type, is_inline) = media_type(upload.metadata().first_of(&TYPE_KEYS).as_deref());
+    let name = upload.metadata().first_of(&NAME_KEYS);
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CONTENT_DISPOSITION, disposition(name.as_deref(), is_inline));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+}
+
+/// Sets what depends on the selection, and tells what the content is made of.
+fn choose(
+    response: &mut Response<ResponseBody>,
+    selection: &Selection,
+    length: u64,
+) -> Vec<Segment> {
+    let (status, content_length, segments) = match selection {
+        Selection::Whole => (StatusCode::OK, length, vec![Segment::Range(0..length)]),
+        Selection::Unsatisfiable => {
+            let headers = response.headers_mut();
+            // What follows is no longer the representation.
+            headers.remove(CONTENT_DISPOSITION);
+            headers.remove(CONTENT_TYPE);
+            set(headers, &CONTENT_RANGE, &unsatisfied_content_range(length));
+            (StatusCode::RANGE_NOT_SATISFIABLE, 0, Vec::new())
+        }
+        Selection::Ranges(ranges) => match ranges.as_slice() {
+            [range] => {
+                set(response.headers_mut(), &CONTENT_RANGE, &range.content_range(length));
+                let segments = vec![Segment::Range(range.to_range())];
+                (StatusCode::PARTIAL_CONTENT, range.length(), segments)
+            }
+            ranges => {
+                let (content_length, segments) = several(response.headers_mut(), ranges, length);
+                (StatusCode::PARTIAL_CONTENT, content_length, segments)
+            }
+        },
+    };
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(content_length));
+    segments
+}
+
+/// Several ranges: a `multipart/byteranges` content.
+fn several(headers: &mut HeaderMap, ranges: &[ByteRange], length: u64) -> (u64, Vec<Segment>) {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    // Random, so that nobody can have uploaded a content that has it in it.
+    let boundary =
+        crate::engine::random_id().map_or_else(|_| "resumed".into(), |id| id.to_string());
+    let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
+    let multipart = Multipart { boundary: &boundary, content_type: &content_type, length };
+    let parts = ranges.iter().flat_map(|range| {
+        [Segment::Text(multipart.part_head(*range).into()), Segment::Range(range.to_range())]
+    });
+    let segments = parts.chain([Segment::Text(multipart.end().into())]).collect();
+    set(headers, &CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
+    (multipart.content_length(ranges), segments)
+}
+
+fn set(headers: &mut HeaderMap, name: &http::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name.clone(), value);
+    }
+}
+
 /// A piece of the content of a response.
 enum Segment {
+    /// Text around bytes of the upload.
+    Text(Bytes),
     /// Bytes of the upload.
     Range(Range<u64>),
 }
@@ -70,6 +175,7 @@ async fn next(mut sending: Sending) -> Result<Option<(Bytes, Sending)>, StorageE
         }
         match sending.segments.pop() {
             None => return Ok(None),
+            Some(Segment::Text(text)) => return Ok(Some((text, sending))),
             Some(Segment::Range(range)) => {
                 sending.reader = Some(sending.engine.read(sending.id, range).await?);
             }

@@ -1,0 +1,194 @@
+//! The name and the media type of a download, from what a client said about the upload: safe by
+//! default, since whoever may upload would else decide what runs in this server's origin.
+//!
+//! - RFC 6266 (Content-Disposition), RFC 8187 (`filename*`), RFC 9110 §8.3 (Content-Type)
+
+use http::HeaderValue;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The longest name in bytes; what file systems take at most.
+const MAX_NAME_BYTES: usize = 255;
+/// The longest media type that is believed, in bytes.
+const MAX_MEDIA_TYPE_BYTES: usize = 127;
+/// What RFC 8187 lets stand as it is: `attr-char`.
+const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+/// What a browser shows without running anything of it. Not HTML, SVG, XML and PDF, which can hold
+/// scripts.
+const HARMLESS: [&str; 16] = [
+    "audio/aac",
+    "audio/flac",
+    "audio/mp4",
+    "audio/mpeg",
+    "audio/ogg",
+    "audio/wav",
+    "audio/webm",
+    "image/avif",
+    "image/gif",
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "text/plain",
+    "video/mp4",
+    "video/ogg",
+    "video/webm",
+];
+
+/// The media type to send, and whether a browser may show it in place. What is missing or no media
+/// type is `application/octet-stream`.
+pub fn media_type(declared: Option<&[u8]>) -> (HeaderValue, bool) {
+    let declared = declared.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::trim);
+    let valid = declared.filter(|text| is_media_type(text));
+    let Some((text, value)) = valid.and_then(|text| Some((text, text.parse().ok()?))) else {
+        return (HeaderValue::from_static("application/octet-stream"), false);
+    };
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    (value, HARMLESS.contains(&essence.as_str()))
+}
+
+/// `type/subtype` and perhaps parameters, of which only the characters are looked at.
+fn is_media_type(text: &str) -> bool {
+    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let is_token = |token: &str| {
+        !token.is_empty()
+            && token
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    };
+    let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    text.len() <= MAX_MEDIA_TYPE_BYTES
+        && essence.trim().split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+        && parameters.bytes().all(is_plain)
+}
+
+/// `Content-Disposition` with a name that every client can read, or without one.
+pub fn disposition(name: Option<&[u8]>, is_inline: bool) -> HeaderValue {
+    let kind = if is_inline { "inline" } else { "attachment" };
+    let plain = || HeaderValue::from_static(kind);
+    let Some(name) = name.and_then(|name| safe_name(&String::from_utf8_lossy(name))) else {
+        return plain();
+    };
+    let is_simple = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '%') || c == ' ';
+    let fallback: String = name.chars().map(|c| if is_simple(c) { c } else { '_' }).collect();
+    let field = if fallback == name {
+        format!("{kind}; filename=\"{name}\"")
+    } else {
+        let coded = utf8_percent_encode(&name, ATTR_CHAR);
+        format!("{kind}; filename=\"{fallback}\"; filename*=UTF-8''{coded}")
+    };
+    HeaderValue::try_from(field).unwrap_or_else(|_| plain())
+}
+
+/// A name for a file in one folder: the last component of a path in any system's spelling, without
+/// control characters, of at most 255 bytes with its extension kept. `None` when nothing is left.
+pub fn safe_name(name: &str) -> Option<String> {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let is_safe = |c: &char| !c.is_control() && !is_invisible(*c);
+    let clean: String = last.chars().filter(is_safe).collect();
+    let clean = clean.trim();
+    if clean.chars().all(|c| c == '.') {
+        return None;
+    }
+    Some(shorten(clean))
+}
+
+/// Characters that turn the direction of a text, or cannot be seen: `gpj.exe` is shown as an image.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+fn shorten(name: &str) -> String {
+    if name.len() <= MAX_NAME_BYTES {
+        return name.to_owned();
+    }
+    let extension = name.rfind('.').map_or("", |dot| &name[dot..]);
+    let extension = if extension.len() <= 16 { extension } else { "" };
+    let mut end = MAX_NAME_BYTES.saturating_sub(extension.len());
+    while !name.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    format!("{}{extension}", &name[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn attachment(name: &str) -> String {
+        disposition(Some(name.as_bytes()), false).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_plain_name_needs_no_second_form() {
+        assert_eq!(attachment("a b.txt"), "attachment; filename=\"a b.txt\"");
+    }
+
+    #[test]
+    fn any_other_name_has_a_fallback_and_a_coded_form() {
+        assert_eq!(
+            attachment("na\u{ef}ve \"1\".txt"),
+            "attachment; filename=\"na_ve _1_.txt\"; filename*=UTF-8''na%C3%AFve%20%221%22.txt"
+        );
+    }
+
+    #[test]
+    fn a_path_is_cut_to_its_last_component() {
+        assert_eq!(attachment("../../etc/passwd"), "attachment; filename=\"passwd\"");
+        assert_eq!(attachment("C:\\x\\y.txt"), "attachment; filename=\"y.txt\"");
+        for nothing in ["", "..", ".", "a/", "\r\n", " "] {
+            assert_eq!(attachment(nothing), "attachment", "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_break_cannot_make_a_header() {
+        assert_eq!(attachment("a\r\nX: 1"), "attachment; filename=\"aX: 1\"");
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_extension() {
+        let name = safe_name(&format!("{}.tar", "\u{e9}".repeat(300))).unwrap();
+        assert!(name.len() <= MAX_NAME_BYTES && name.ends_with(".tar"), "{name}");
+    }
+
+    #[test]
+    fn only_harmless_types_are_shown_in_place() {
+        for shown in ["image/png", "Image/PNG", "text/plain; charset=utf-8"] {
+            assert!(media_type(Some(shown.as_bytes())).1, "{shown}");
+        }
+        let dangerous = ["text/html", "image/svg+xml", "application/pdf", "text/xml", "a/b"];
+        for saved in dangerous {
+            let (value, is_inline) = media_type(Some(saved.as_bytes()));
+            assert_eq!((value.to_str().unwrap(), is_inline), (saved, false));
+        }
+        for wrong in ["", "image", "image/", "image/png\r\nX: 1", "a b/c", "null", "\u{e9}/x"] {
+            let (value, is_inline) = media_type(Some(wrong.as_bytes()));
+            assert_eq!((value.to_str().unwrap(), is_inline), ("application/octet-stream", false));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_safe_field(name in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let field = disposition(Some(&name), true);
+            let text = field.to_str().unwrap();
+            prop_assert!(text.starts_with("inline"));
+            prop_assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+            prop_assert!(!text.contains('/') && !text.contains('\\'));
+            prop_assert!(matches!(text.matches('"').count(), 0 | 2));
+        }
+    }
+}
