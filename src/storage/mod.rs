@@ -12,6 +12,7 @@
 pub mod codec;
 pub mod file;
 pub mod folder;
+pub mod memory;
 pub mod sled;
 
 use std::future::Future;

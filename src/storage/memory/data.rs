@@ -1,0 +1,178 @@
+//! The bytes of uploads in memory.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{Machine, MemoryStore, Operation, Stop};
+use crate::protocol::id::UploadId;
+use crate::storage::{DataReader, DataStore, DataWriter, Failure, StorageError, StoreFuture};
+
+/// The bytes that one read gives at most; few, so that tests see more than one.
+const PIECE_BYTES: usize = 64 << 10;
+
+impl DataStore for MemoryStore {
+    fn writer(&self, id: UploadId, offset: u64) -> StoreFuture<'_, Box<dyn DataWriter>> {
+        let store = self.clone();
+        let doing = "opening the data";
+        Box::pin(self.call(Operation::Open, doing, Some(id), move |machine, entered| {
+            entered?;
+            machine.cut(id, offset)?;
+            Ok(Box::new(MemoryWriter { store, id, is_usable: true }) as Box<dyn DataWriter>)
+        }))
+    }
+
+    fn reader(&self, id: UploadId, range: Range<u64>) -> StoreFuture<'_, Box<dyn DataReader>> {
+        let store = self.clone();
+        let doing = "opening the data";
+        Box::pin(self.call(Operation::Read, doing, Some(id), move |machine, entered| {
+            entered?;
+            let rest = machine.bytes(id, range)?;
+            Ok(Box::new(MemoryReader { store, id, rest }) as Box<dyn DataReader>)
+        }))
+    }
+
+    fn remove(&self, id: UploadId) -> StoreFuture<'_, ()> {
+        let doing = "removing the data";
+        Box::pin(self.call(Operation::Remove, doing, Some(id), move |machine, entered| {
+            entered?;
+            if let Some(file) = machine.files.get_mut(&id) {
+                let freed = count(file.live().unwrap_or_default());
+                file.remove();
+                machine.room = machine.room.saturating_add(freed);
+            }
+            Ok(())
+        }))
+    }
+
+    fn room(&self) -> StoreFuture<'_, u64> {
+        Box::pin(self.call(
+            Operation::Room,
+            "looking at the free space",
+            None,
+            |machine, entered| {
+                entered?;
+                Ok(machine.room)
+            },
+        ))
+    }
+}
+
+impl Machine {
+    fn cut(&mut self, id: UploadId, offset: u64) -> Result<(), Failure> {
+        let offset = usize::try_from(offset).map_err(|_| Failure::Missing)?;
+        let file = self.files.entry(id).or_default();
+        let before = count(file.live().unwrap_or_default());
+        file.cut(offset)?;
+        let after = count(file.live().unwrap_or_default());
+        self.room = self.room.saturating_add(before.saturating_sub(after));
+        Ok(())
+    }
+
+    fn bytes(&self, id: UploadId, range: Range<u64>) -> Result<Bytes, Failure> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let position = |at: u64| usize::try_from(at).map_err(|_| Failure::Missing);
+        let (start, end) = (position(range.start)?, position(range.end)?);
+        let live = self.files.get(&id).and_then(|file| file.live());
+        let bytes = live.and_then(|live| live.get(start..end)).ok_or(Failure::Missing)?;
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+
+    /// Appends what there is room for.
+    fn append(&mut self, id: UploadId, pieces: &[Bytes]) -> Result<(), Failure> {
+        let file = self.files.entry(id).or_default();
+        for piece in pieces {
+            let fits = usize::try_from(self.room).unwrap_or(usize::MAX).min(piece.len());
+            let taken = piece.get(..fits).unwrap_or_default();
+            file.append(taken);
+            self.room = self.room.saturating_sub(count(taken));
+            if fits < piece.len() {
+                return Err(super::Fault::Full.failure());
+            }
+        }
+        Ok(())
+    }
+}
+
+struct MemoryWriter {
+    store: MemoryStore,
+    id: UploadId,
+    is_usable: bool,
+}
+
+impl MemoryWriter {
+    /// Makes one call, after which the writer is usable only if that succeeded.
+    async fn call(
+        &mut self,
+        operation: Operation,
+        doing: &'static str,
+        work: impl FnOnce(&mut Machine, Result<(), Stop>) -> Result<(), Failure>,
+    ) -> Result<(), StorageError> {
+        let was_usable = std::mem::replace(&mut self.is_usable, false);
+        if !was_usable {
+            return Err(StorageError::new(doing, Some(self.id), Failure::Closed));
+        }
+        self.store.call(operation, doing, Some(self.id), work).await?;
+        self.is_usable = true;
+        Ok(())
+    }
+}
+
+impl DataWriter for MemoryWriter {
+    fn write(&mut self, mut pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
+        let id = self.id;
+        Box::pin(self.call(Operation::Write, "writing the data", move |machine, entered| {
+            match entered {
+                Ok(()) => machine.append(id, &pieces),
+                Err(Stop::Down) => Err(Failure::Closed),
+                Err(Stop::Hit(failure)) => {
+                    // The half of it that was written counts for nothing.
+                    pieces.truncate(pieces.len().div_ceil(2));
+                    if let Some(last) = pieces.last_mut() {
+                        last.truncate(last.len() / 2);
+                    }
+                    machine.append(id, &pieces)?;
+                    Err(failure)
+                }
+            }
+        }))
+    }
+
+    fn commit(&mut self) -> StoreFuture<'_, ()> {
+        let id = self.id;
+        Box::pin(self.call(Operation::Commit, "syncing the data", move |machine, entered| {
+            entered?;
+            if let Some(file) = machine.files.get_mut(&id) {
+                file.sync();
+            }
+            Ok(())
+        }))
+    }
+}
+
+struct MemoryReader {
+    store: MemoryStore,
+    id: UploadId,
+    rest: Bytes,
+}
+
+impl DataReader for MemoryReader {
+    fn read(&mut self) -> StoreFuture<'_, Bytes> {
+        let rest = &mut self.rest;
+        Box::pin(self.store.call(
+            Operation::Read,
+            "reading the data",
+            Some(self.id),
+            move |_, entered| {
+                entered?;
+                Ok(rest.split_to(rest.len().min(PIECE_BYTES)))
+            },
+        ))
+    }
+}
+
+fn count(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
