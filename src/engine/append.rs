@@ -67,10 +67,8 @@ impl Appending {
             Err(fault) => Err(fault),
         };
         if self.version.is_none() {
-            // The upload never came to be, so its bytes are nobody's.
-            if let Err(error) = self.engine.data.remove(self.upload.id()).await {
-                tracing::warn!(%error, "bytes of an upload that was not created are left over");
-            }
+            // The upload never came to be.
+            self.engine.remove_unsaved(self.upload.id()).await;
         }
         outcome
     }

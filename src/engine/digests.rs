@@ -6,12 +6,13 @@ use tokio::task::spawn_blocking;
 
 use super::{Engine, Fault};
 use crate::protocol::checksum::{Checksum, Checksummer};
+use crate::protocol::digest::Blake3Digest;
 use crate::protocol::id::UploadId;
 use crate::protocol::operation::ExpectedChecksum;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tree::{Tree, resume_offset};
-use crate::protocol::upload::Upload;
-use crate::storage::{Failure, StorageError};
+use crate::protocol::upload::{Placement, Upload};
+use crate::storage::{DataReader, Failure, StorageError};
 
 /// Less than this is hashed where it is: handing it to another thread costs as much.
 const INLINE_BYTES: u64 = 16 << 10;
@@ -104,6 +105,18 @@ impl Digests {
 }
 
 impl Running {
+    /// Takes in all that a reader gives.
+    async fn read(mut self, mut reader: Box<dyn DataReader>) -> Result<Self, StorageError> {
+        loop {
+            let piece = reader.read().await?;
+            if piece.is_empty() {
+                return Ok(self);
+            }
+            let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            self = self.hash(vec![piece], bytes).await?;
+        }
+    }
+
     async fn hash(mut self, pieces: Vec<Bytes>, bytes: u64) -> Result<Self, StorageError> {
         if self.tree.is_none() && self.checksummer.is_none() {
             return Ok(self);
@@ -134,7 +147,8 @@ async fn resume_tree(engine: &Engine, upload: &Upload) -> Result<Option<Tree>, S
     if upload.is_complete() {
         return Ok(None);
     }
-    let mut reader = engine.data.reader(upload.id(), resume_offset(offset)..offset).await?;
+    let mut reader =
+        engine.data.reader(upload.id(), upload.placement(), resume_offset(offset)..offset).await?;
     let mut open_group = Vec::new();
     loop {
         let piece = reader.read().await?;
@@ -146,20 +160,27 @@ async fn resume_tree(engine: &Engine, upload: &Upload) -> Result<Option<Tree>, S
     Ok(Some(Tree::resume(frontier.clone(), &open_group)))
 }
 
+impl Engine {
+    /// The digest of a complete upload, read from its bytes.
+    pub(super) async fn compute_digest(
+        &self,
+        upload: &Upload,
+    ) -> Result<Blake3Digest, StorageError> {
+        let running = Running { tree: Some(Tree::new()), checksummer: None };
+        let range = 0..upload.length().unwrap_or_default();
+        let reader = self.data.reader(upload.id(), upload.placement(), range).await?;
+        let read = running.read(reader).await?;
+        Ok(read.tree.unwrap_or_default().root())
+    }
+}
+
 /// Hashes what was written, once it is known how.
 async fn read_back(
     engine: &Engine,
     checksummer: Checksummer,
     (id, offset, end): (UploadId, u64, u64),
 ) -> Result<Checksummer, Fault> {
-    let mut running = Running { tree: None, checksummer: Some(checksummer.clone()) };
-    let mut reader = engine.data.reader(id, offset..end).await?;
-    loop {
-        let piece = reader.read().await?;
-        if piece.is_empty() {
-            return Ok(running.checksummer.unwrap_or(checksummer));
-        }
-        let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        running = running.hash(vec![piece], bytes).await?;
-    }
+    let running = Running { tree: None, checksummer: Some(checksummer.clone()) };
+    let reader = engine.data.reader(id, &Placement::Whole, offset..end).await?;
+    Ok(running.read(reader).await?.checksummer.unwrap_or(checksummer))
 }

@@ -3,15 +3,18 @@
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 mod append;
+mod concat;
 pub mod content;
 mod digests;
 mod lease;
 mod sweep;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +31,7 @@ use crate::protocol::operation::{Append, Creation};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tree::Frontier;
 use crate::protocol::units::Timestamp;
-use crate::protocol::upload::{GoneReason, State, Upload};
+use crate::protocol::upload::{GoneReason, Kind, State, Upload};
 use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored, Version};
 
 /// What the engine is asked to do with uploads over time.
@@ -53,6 +56,10 @@ pub struct Engine {
     leases: Arc<Leases>,
     /// Cancelled once, when the server stops.
     stopping: CancellationToken,
+    /// The uploads whose parts are being joined, or wait for their turn.
+    joining: Mutex<HashSet<UploadId>>,
+    /// One at a time: they take the disk from those who wait for an answer.
+    join_turn: tokio::sync::Mutex<()>,
     /// Owns the appends: a client that goes away does not end the saving of what it sent.
     tasks: TaskTracker,
 }
@@ -80,8 +87,9 @@ impl Engine {
         records: Arc<dyn RecordStore>,
         data: Arc<dyn DataStore>,
         clock: Clock,
-        policy: Policy,
+        mut policy: Policy,
     ) -> Arc<Self> {
+        policy.limits.has_expiration = policy.expire_after.is_some();
         Arc::new(Self {
             records,
             data,
@@ -89,6 +97,8 @@ impl Engine {
             policy,
             leases: Arc::default(),
             stopping: CancellationToken::new(),
+            joining: Mutex::default(),
+            join_turn: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -131,6 +141,10 @@ impl Engine {
         let now = self.now();
         let frontier = self.policy.keeps_tree.then(Frontier::default);
         let upload = Upload::new(id, creation.length, creation.metadata, now).with_tree(frontier);
+        let upload = upload.of_kind(creation.kind.clone());
+        if let Kind::Final(made_of) = &creation.kind {
+            return self.create_final(upload, made_of).await;
+        }
         let Some(append) = creation.content else {
             let is_empty = creation.length == Some(0);
             let digest = self.policy.keeps_tree.then(|| Blake3Digest::of(&[]));
@@ -189,11 +203,11 @@ impl Engine {
     /// # Errors
     ///
     /// `NotFound`, `Gone`, and what the store could not do.
-    pub async fn retrieve_offset(&self, id: UploadId) -> Result<Upload, Fault> {
+    pub async fn retrieve_offset(self: &Arc<Self>, id: UploadId) -> Result<Upload, Fault> {
         if self.leases.end_append(id).await.is_err() {
             tracing::warn!(upload = %id, "an append did not end in time; telling the saved offset");
         }
-        Ok(self.load(id).await?.upload)
+        self.look(id).await
     }
 
     /// Cancels an upload, complete or not, ending an append that is under way, and frees what it
@@ -214,8 +228,16 @@ impl Engine {
     /// # Errors
     ///
     /// `NotFound`, `Gone`, and what the store could not do.
-    pub async fn look(&self, id: UploadId) -> Result<Upload, Fault> {
-        Ok(self.load(id).await?.upload)
+    pub async fn look(self: &Arc<Self>, id: UploadId) -> Result<Upload, Fault> {
+        let upload = self.load(id).await?.upload;
+        match upload.state() {
+            // It need not wait for the sweep to see that its parts are complete.
+            State::Finishing { .. } => {
+                self.settle(id).await?;
+                Ok(self.load(id).await?.upload)
+            }
+            State::Receiving { .. } | State::Complete { .. } | State::Gone { .. } => Ok(upload),
+        }
     }
 
     /// Opens bytes of a complete upload.
@@ -225,10 +247,10 @@ impl Engine {
     /// What the store could not do.
     pub async fn read(
         &self,
-        id: UploadId,
+        upload: &Upload,
         range: Range<u64>,
     ) -> Result<Box<dyn DataReader>, StorageError> {
-        self.data.reader(id, range).await
+        self.data.reader(upload.id(), upload.placement(), range).await
     }
 
     /// Makes an upload gone: first for everybody who asks, then on the disk. A crash in between
@@ -246,7 +268,7 @@ impl Engine {
         let stored = self.records.load(id).await?.ok_or(Refusal::NotFound)?;
         match *stored.upload.state() {
             State::Gone { why, .. } => Err(Refusal::Gone(why).into()),
-            State::Receiving { .. } | State::Complete { .. } => {
+            State::Receiving { .. } | State::Finishing { .. } | State::Complete { .. } => {
                 if stored.upload.is_expired(self.now()) {
                     return Err(Refusal::Gone(GoneReason::Expired).into());
                 }
@@ -258,7 +280,7 @@ impl Engine {
     /// The upload with its expiry counted from now, in whole seconds as clients see it.
     fn with_expiry(&self, upload: Upload) -> Upload {
         let keep = match upload.state() {
-            State::Receiving { .. } => self.policy.expire_after,
+            State::Receiving { .. } | State::Finishing { .. } => self.policy.expire_after,
             State::Complete { .. } => self.policy.expire_complete_after,
             State::Gone { .. } => None,
         };

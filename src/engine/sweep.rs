@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
+use super::{Engine, Fault};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::{GoneReason, State};
 use crate::storage::StorageError;
@@ -44,7 +44,7 @@ impl Engine {
 
     /// Ends or forgets one upload, unless it is being written: then it is no longer due.
     async fn sweep_one(self: &Arc<Self>, id: UploadId) -> Result<(), StorageError> {
-        let Some(_lease) = self.leases.acquire_free(id) else {
+        let Some(lease) = self.leases.acquire_free(id) else {
             return Ok(());
         };
         let Some(stored) = self.records.load(id).await? else {
@@ -54,8 +54,22 @@ impl Engine {
             return Ok(());
         }
         match stored.upload.state() {
-            State::Receiving { .. } | State::Complete { .. } => {
+            State::Receiving { .. } | State::Finishing { .. } | State::Complete { .. }
+                if stored.upload.is_expired(self.now()) =>
+            {
                 self.end_upload(stored, GoneReason::Expired).await
+            }
+            State::Receiving { .. } => Ok(()),
+            State::Finishing { .. } => {
+                drop(lease);
+                match self.settle(id).await {
+                    Err(Fault::Storage(error)) => Err(error),
+                    Ok(()) | Err(Fault::Refused(_)) => Ok(()),
+                }
+            }
+            State::Complete { .. } => {
+                self.start_join(id);
+                Ok(())
             }
             State::Gone { .. } => {
                 // Once more: a crash may have come between the record and the bytes.

@@ -11,6 +11,8 @@ pub struct Limits {
     pub max_metadata_bytes: usize,
     /// The most parts of one concatenation.
     pub max_parts: usize,
+    /// Whether uploads expire that are not finished.
+    pub has_expiration: bool,
 }
 
 impl Limits {
@@ -22,6 +24,11 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_length: None, max_metadata_bytes: 16 << 10, max_parts: 1000 }
+        Self {
+            max_length: None,
+            max_metadata_bytes: 16 << 10,
+            max_parts: 1000,
+            has_expiration: false,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::checksum::Checksum;
 use super::id::UploadId;
 use super::metadata::Metadata;
-use super::upload::Upload;
+use super::upload::{Kind, Upload};
 
 /// A request that a dialect has understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Operation {
 /// What a client says of an upload when it makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Creation {
+    /// What the upload is for.
+    pub kind: Kind,
     /// The length in bytes, unless it is told later.
     pub length: Option<u64>,
     /// What the client says about the upload.

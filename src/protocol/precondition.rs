@@ -16,6 +16,8 @@ const STRONG_AFTER_MS: u64 = 60_000;
 pub struct Validators {
     /// The strong entity tag with its quotes, as in `"abc"`.
     pub etag: String,
+    /// A tag that stood for the same bytes before.
+    pub alias: String,
     /// When the representation came to be; clients see whole seconds.
     pub last_modified: Timestamp,
 }
@@ -64,10 +66,14 @@ impl Validators {
         let (Ok(value), None) = (value.to_str(), values.next()) else { return false };
         let value = value.trim();
         if value.starts_with('"') || value.starts_with("W/") {
-            return value == self.etag;
+            return self.names(value);
         }
         let is_strong = now.0.saturating_sub(self.last_modified.0) >= STRONG_AFTER_MS;
         is_strong && parse_date(value) == Some(self.seconds())
+    }
+
+    fn names(&self, tag: &str) -> bool {
+        tag == self.etag || tag == self.alias
     }
 
     fn seconds(&self) -> u64 {
@@ -78,8 +84,8 @@ impl Validators {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(entity_tags).any(|tag| match (tag, comparison) {
             ("*", _) => true,
-            (tag, Comparison::Strong) => tag == self.etag,
-            (tag, Comparison::Weak) => tag.strip_prefix("W/").unwrap_or(tag) == self.etag,
+            (tag, Comparison::Strong) => self.names(tag),
+            (tag, Comparison::Weak) => self.names(tag.strip_prefix("W/").unwrap_or(tag)),
         })
     }
 }
@@ -138,7 +144,7 @@ mod tests {
     const MODIFIED: Timestamp = Timestamp(784_111_777_500);
 
     fn validators() -> Validators {
-        Validators { etag: "\"a,b\"".into(), last_modified: MODIFIED }
+        Validators { etag: "\"a,b\"".into(), alias: "\"before\"".into(), last_modified: MODIFIED }
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -152,7 +158,7 @@ mod tests {
 
     #[test]
     fn if_match_compares_strongly() {
-        for passes in ["\"a,b\"", "*", "\"x\", \"a,b\"", ",, \"x\" ,\"a,b\""] {
+        for passes in ["\"a,b\"", "\"before\"", "*", "\"x\", \"a,b\"", ",, \"x\" ,\"a,b\""] {
             assert_eq!(evaluate(&[("if-match", passes)]), Precondition::Passed, "{passes}");
         }
         for fails in ["W/\"a,b\"", "\"x\"", "", "a,b"] {

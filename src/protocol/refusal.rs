@@ -128,6 +128,14 @@ pub enum Refusal {
     /// The checksum cannot be read, or its algorithm is not known here.
     #[error("Upload-Checksum: {0}")]
     Checksum(#[from] ChecksumError),
+    /// A part of a final upload is not there, or not a partial upload.
+    #[error("part {number} of Upload-Concat is {fault}")]
+    Part {
+        /// Which one, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// The content ended before it was whole.
     #[error("the content was cut off; ask with HEAD how much of it was kept, and resume there")]
     ContentCut,

@@ -17,7 +17,6 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::body::ResponseBody;
 use crate::engine::Engine;
 use crate::protocol::disposition::{disposition, media_type};
-use crate::protocol::id::UploadId;
 use crate::protocol::precondition::{Precondition, Validators};
 use crate::protocol::range::{ByteRange, Multipart, Selection, select, unsatisfied_content_range};
 use crate::protocol::upload::{State, Upload};
@@ -61,7 +60,7 @@ pub(super) fn respond(
     };
     let segments = choose(&mut response, &selection, length);
     if is_get {
-        *response.body_mut() = stream(engine, upload.id(), segments);
+        *response.body_mut() = stream(engine, upload, segments);
     }
     response
 }
@@ -69,12 +68,15 @@ pub(super) fn respond(
 /// The digest of the bytes is their tag. Without a tree the id serves: what is complete never
 /// changes.
 fn validators(upload: &Upload) -> Validators {
-    let tag = upload.digest().map_or_else(|| upload.id().to_string(), |digest| digest.to_string());
+    let id = upload.id().to_string();
+    let tag = upload.digest().map_or_else(|| id.clone(), |digest| digest.to_string());
     let last_modified = match *upload.state() {
         State::Complete { at, .. } => at,
-        State::Receiving { .. } | State::Gone { .. } => upload.created(),
+        State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => upload.created(),
     };
-    Validators { etag: format!("\"{tag}\""), last_modified }
+    // A final upload is tagged by its id until its digest is known; who began to download it then
+    // goes on.
+    Validators { etag: format!("\"{tag}\""), alias: format!("\"{id}\""), last_modified }
 }
 
 fn set_representation(headers: &mut HeaderMap, upload: &Upload) {
@@ -152,16 +154,16 @@ enum Segment {
 /// Where the sending of segments stands.
 struct Sending {
     engine: Arc<Engine>,
-    id: UploadId,
+    upload: Upload,
     /// In reverse: the next one is the last.
     segments: Vec<Segment>,
     reader: Option<Box<dyn DataReader>>,
 }
 
-fn stream(engine: &Arc<Engine>, id: UploadId, mut segments: Vec<Segment>) -> ResponseBody {
+fn stream(engine: &Arc<Engine>, upload: &Upload, mut segments: Vec<Segment>) -> ResponseBody {
     segments.reverse();
-    let engine = Arc::clone(engine);
-    ResponseBody::from_reads(Sending { engine, id, segments, reader: None }, next)
+    let (engine, upload) = (Arc::clone(engine), upload.clone());
+    ResponseBody::from_reads(Sending { engine, upload, segments, reader: None }, next)
 }
 
 async fn next(mut sending: Sending) -> Result<Option<(Bytes, Sending)>, StorageError> {
@@ -177,7 +179,7 @@ async fn next(mut sending: Sending) -> Result<Option<(Bytes, Sending)>, StorageE
             None => return Ok(None),
             Some(Segment::Text(text)) => return Ok(Some((text, sending))),
             Some(Segment::Range(range)) => {
-                sending.reader = Some(sending.engine.read(sending.id, range).await?);
+                sending.reader = Some(sending.engine.read(&sending.upload, range).await?);
             }
         }
     }

@@ -171,6 +171,8 @@ fn policy(table: &mut Reader<'_>) -> Result<Policy, SettingsError> {
                 &count().between("1", "100000"),
                 "Most partial uploads that one final upload may join",
             )?,
+            // Follows from expire-after; the engine knows.
+            has_expiration: false,
         },
         expire_after: table.read(
             "expire-after",

@@ -19,13 +19,14 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::protocol::id::UploadId;
 use crate::protocol::units::Timestamp;
-use crate::protocol::upload::Upload;
+use crate::protocol::upload::{Placement, Upload};
 
 /// What a store returns. Boxed, since the store is chosen at run time.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
@@ -90,12 +91,38 @@ pub trait DataStore: Send + Sync + 'static {
     /// [`Failure::Missing`] when fewer bytes than `offset` are there.
     fn writer(&self, id: UploadId, offset: u64) -> StoreFuture<'_, Box<dyn DataWriter>>;
 
-    /// Opens a range of an upload's bytes. An empty range needs no bytes to be there.
+    /// Opens a range of an upload's bytes. An empty range needs no bytes to be there. Parts that
+    /// are joined meanwhile are read on from the whole.
     ///
     /// # Errors
     ///
-    /// [`Failure::Missing`] when fewer bytes are there.
-    fn reader(&self, id: UploadId, range: Range<u64>) -> StoreFuture<'_, Box<dyn DataReader>>;
+    /// [`Failure::Missing`], here or at a read, when fewer bytes are there.
+    fn reader(
+        &self,
+        id: UploadId,
+        placement: &Placement,
+        range: Range<u64>,
+    ) -> StoreFuture<'_, Box<dyn DataReader>>;
+
+    /// Gives an upload hold of the bytes of complete ones that lie whole, one after another; the
+    /// number is the bytes of each. They outlive the uploads that they come from. Durable when it
+    /// returns, at a cost that does not grow with the bytes; done again, it does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Missing`] when the bytes of a part are not there.
+    fn adopt(&self, id: UploadId, parts: Vec<(UploadId, u64)>) -> StoreFuture<'_, ()>;
+
+    /// Joins the parts that an upload has hold of to one piece. Durable when it returns; until
+    /// [`Self::release_parts`] both are there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Full`], and the parts are as they were.
+    fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()>;
+
+    /// Frees the parts of an upload that was joined. None is no error.
+    fn release_parts(&self, id: UploadId) -> StoreFuture<'_, ()>;
 
     /// Frees an upload's bytes. None is no error. Readers that are open read on.
     fn remove(&self, id: UploadId) -> StoreFuture<'_, ()>;

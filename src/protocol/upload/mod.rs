@@ -20,22 +20,28 @@
 //!         └──────────────────────────────────────┘
 //! ```
 //!
+//! A final upload (tus "Concatenation") begins as Finishing while its parts are not all complete,
+//! and is Complete as soon as they are: it is given hold of their bytes as they lie. That they are
+//! joined to one file later is the store's matter ([`Placement`]) and nobody sees it.
+//!
 //! A transition consumes the record and gives the next one; whoever calls it saves the result
 //! before telling anybody. What a client asks for is first admitted ([`Upload::admit`]), which is
 //! where a [`Refusal`] comes from; after that a transition that does not fit is a mistake in this
 //! program and panics.
+
+mod admission;
+mod concat;
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::admission::Admission;
+pub use self::concat::{Final, Kind, Placement};
 use super::digest::Blake3Digest;
 use super::id::UploadId;
-use super::limits::Limits;
 use super::metadata::Metadata;
-use super::operation::{Append, Completion};
-use super::refusal::Refusal;
 use super::tree::Frontier;
 use super::units::Timestamp;
 
@@ -46,10 +52,14 @@ pub const GONE_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
     id: UploadId,
+    #[serde(default, skip_serializing_if = "Kind::is_single")]
+    kind: Kind,
     state: State,
     metadata: Metadata,
     created: Timestamp,
     expires: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Placement::is_whole")]
+    placement: Placement,
 }
 
 /// Where an upload stands.
@@ -65,6 +75,13 @@ pub enum State {
         /// The tree over the full groups of those bytes; `None` when none is kept.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         frontier: Option<Frontier>,
+    },
+    /// A final upload whose parts are not all complete.
+    Finishing {
+        /// The bytes there will be, once the lengths of all parts are known.
+        length: Option<u64>,
+        /// When it is to be looked at again.
+        check_at: Timestamp,
     },
     /// All bytes are there. It never changes; it can only become gone.
     Complete {
@@ -93,8 +110,10 @@ pub enum GoneReason {
     Cancelled,
     /// Its time was over.
     Expired,
-    /// Its bytes are no longer there.
+    /// Its bytes, or those of a part of it, are no longer there.
     Lost,
+    /// Its parts turned out longer than an upload may be.
+    Overrun,
 }
 
 impl fmt::Display for GoneReason {
@@ -102,40 +121,9 @@ impl fmt::Display for GoneReason {
         formatter.write_str(match self {
             Self::Cancelled => "a client cancelled it",
             Self::Expired => "it expired",
-            Self::Lost => "its content was lost",
+            Self::Lost => "its content, or that of a part, is no longer there",
+            Self::Overrun => "its parts are longer together than an upload may be",
         })
-    }
-}
-
-/// What an append may do, as [`Upload::admit`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission {
-    /// Where its first byte goes.
-    pub offset: u64,
-    /// Where the upload has to end at the latest: its length, or else the largest length allowed.
-    pub ceiling: u64,
-    /// The length that is recorded with the append.
-    pub length: Option<u64>,
-    /// When the upload is complete.
-    pub completion: Completion,
-}
-
-impl Admission {
-    /// Whether the upload is complete when the content ended at `offset`, as a whole or cut off.
-    pub fn completes(&self, offset: u64, is_whole: bool) -> bool {
-        match self.completion {
-            Completion::AtLength => self.length == Some(offset),
-            Completion::AtEnd => is_whole,
-            Completion::Later => false,
-        }
-    }
-
-    /// Why no byte is taken at the ceiling.
-    pub fn overrun(&self) -> Refusal {
-        match self.length {
-            Some(length) => Refusal::BeyondLength { length },
-            None => Refusal::TooLong { max: self.ceiling },
-        }
     }
 }
 
@@ -144,7 +132,15 @@ impl Upload {
     /// makes it so, as it would any other (tus 1.0 "Creation": it is complete at once).
     pub fn new(id: UploadId, length: Option<u64>, metadata: Metadata, now: Timestamp) -> Self {
         let state = State::Receiving { offset: 0, length, frontier: None };
-        Self { id, state, metadata, created: now, expires: None }
+        Self {
+            id,
+            kind: Kind::Single,
+            state,
+            metadata,
+            created: now,
+            expires: None,
+            placement: Placement::Whole,
+        }
     }
 
     /// The new upload with a tree over its bytes, or without one.
@@ -158,66 +154,6 @@ impl Upload {
             unreachable!("a tree is begun with the upload");
         };
         *frontier = tree;
-        self
-    }
-
-    /// Whether and how an append may be carried out.
-    ///
-    /// # Errors
-    ///
-    /// `Gone`, `AlreadyComplete`, `OffsetMismatch`, `LengthMismatch`, `LengthBelowOffset`,
-    /// `TooLong`, `BeyondLength`. Nothing changes.
-    pub fn admit(&self, append: &Append, limits: &Limits) -> Result<Admission, Refusal> {
-        let (offset, recorded) = match self.state {
-            State::Receiving { offset, length, .. } => (offset, length),
-            State::Complete { length, .. } => (length, Some(length)),
-            State::Gone { why, .. } => return Err(Refusal::Gone(why)),
-        };
-        if append.offset != offset {
-            return Err(Refusal::OffsetMismatch { offset, provided: append.offset });
-        }
-        let length = agreed_length(recorded, append.length)?;
-        if let Some(provided) = length.filter(|length| *length < offset) {
-            return Err(Refusal::LengthBelowOffset { offset, provided });
-        }
-        let ceiling = match (recorded, length) {
-            (Some(length), _) => length,
-            (None, Some(length)) if length > limits.length_ceiling() => {
-                return Err(Refusal::TooLong { max: limits.length_ceiling() });
-            }
-            (None, Some(length)) => length,
-            (None, None) => limits.length_ceiling(),
-        };
-        let completion = append.completion;
-        let admission = Admission { offset, ceiling, length, completion };
-        let end = append.content_length.map_or(Some(offset), |bytes| offset.checked_add(bytes));
-        if end.is_some_and(|end| end <= ceiling) {
-            return Ok(admission);
-        }
-        match self.state {
-            State::Complete { length, .. } => Err(Refusal::AlreadyComplete { length }),
-            State::Receiving { .. } | State::Gone { .. } => Err(admission.overrun()),
-        }
-    }
-
-    /// The record with the content up to `offset`, the tree over it, and the length that the append
-    /// told. The offset never goes back and never passes the ceiling.
-    ///
-    /// # Panics
-    ///
-    /// If the upload is not the one that was admitted.
-    #[must_use]
-    pub fn received(
-        mut self,
-        admission: &Admission,
-        offset: u64,
-        frontier: Option<Frontier>,
-    ) -> Self {
-        let State::Receiving { offset: before, .. } = self.state else {
-            unreachable!("only an upload that is receiving was admitted");
-        };
-        assert!(before <= offset && offset <= admission.ceiling, "{before} {offset} {admission:?}");
-        self.state = State::Receiving { offset, length: admission.length, frontier };
         self
     }
 
@@ -248,10 +184,12 @@ impl Upload {
     #[must_use]
     pub fn gone(mut self, why: GoneReason, now: Timestamp) -> Self {
         match self.state {
-            State::Receiving { .. } | State::Complete { .. } => {
+            State::Receiving { .. } | State::Finishing { .. } | State::Complete { .. } => {
                 self.state = State::Gone { why, at: now };
                 self.expires = None;
+                self.kind = Kind::Single;
                 self.metadata = Metadata::default();
+                self.placement = Placement::Whole;
             }
             State::Gone { .. } => {}
         }
@@ -263,11 +201,17 @@ impl Upload {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    /// When the sweep has to look at this upload next: at its expiry, or when a gone one is
-    /// forgotten.
+    /// When the sweep has to look at this upload next: at its expiry, when its parts are to be
+    /// looked at or joined, or when a gone one is forgotten.
     pub fn wake(&self) -> Option<Timestamp> {
+        let earliest = |at: Timestamp| self.expires.map_or(at, |expires| expires.min(at));
         match self.state {
-            State::Receiving { .. } | State::Complete { .. } => self.expires,
+            State::Receiving { .. } => self.expires,
+            State::Finishing { check_at, .. } => Some(earliest(check_at)),
+            State::Complete { .. } => match &self.placement {
+                Placement::Whole => self.expires,
+                Placement::Parts { join_at, .. } => Some(earliest(*join_at)),
+            },
             State::Gone { at, .. } => Some(at.after(GONE_RETENTION)),
         }
     }
@@ -277,24 +221,35 @@ impl Upload {
         self.id
     }
 
+    /// What it is for.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// How its bytes lie in the data store.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     /// Where it stands.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// The bytes that exist and will not go away again; `None` when the upload is gone.
+    /// The bytes that exist and will not go away again; `None` when the upload is gone, and for a
+    /// final one that is not concatenated yet.
     pub fn offset(&self) -> Option<u64> {
         match self.state {
             State::Receiving { offset, .. } => Some(offset),
             State::Complete { length, .. } => Some(length),
-            State::Gone { .. } => None,
+            State::Finishing { .. } | State::Gone { .. } => None,
         }
     }
 
     /// The bytes there will be, once known.
     pub fn length(&self) -> Option<u64> {
         match self.state {
-            State::Receiving { length, .. } => length,
+            State::Receiving { length, .. } | State::Finishing { length, .. } => length,
             State::Complete { length, .. } => Some(length),
             State::Gone { .. } => None,
         }
@@ -304,7 +259,7 @@ impl Upload {
     pub fn frontier(&self) -> Option<&Frontier> {
         match &self.state {
             State::Receiving { frontier, .. } => frontier.as_ref(),
-            State::Complete { .. } | State::Gone { .. } => None,
+            State::Finishing { .. } | State::Complete { .. } | State::Gone { .. } => None,
         }
     }
 
@@ -312,7 +267,7 @@ impl Upload {
     pub fn digest(&self) -> Option<Blake3Digest> {
         match self.state {
             State::Complete { digest, .. } => digest,
-            State::Receiving { .. } | State::Gone { .. } => None,
+            State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => None,
         }
     }
 
@@ -334,16 +289,6 @@ impl Upload {
     /// After which it is no longer there.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
-    }
-}
-
-/// The length that the record and the request agree on.
-fn agreed_length(recorded: Option<u64>, provided: Option<u64>) -> Result<Option<u64>, Refusal> {
-    match (recorded, provided) {
-        (Some(length), Some(provided)) if length != provided => {
-            Err(Refusal::LengthMismatch { length, provided })
-        }
-        (recorded, provided) => Ok(recorded.or(provided)),
     }
 }
 

@@ -4,6 +4,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::limits::Limits;
+use crate::protocol::operation::{Append, Completion};
+use crate::protocol::refusal::Refusal;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const MAX_LENGTH: u64 = 40;

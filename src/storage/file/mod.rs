@@ -4,6 +4,7 @@
 //! All file work runs on tokio's blocking threads. The files are what they seem: an administrator
 //! may copy a complete one away.
 
+mod parts;
 mod reader;
 mod writer;
 
@@ -22,6 +23,7 @@ use self::writer::FileWriter;
 use super::folder::sync_folder;
 use super::{DataReader, DataStore, DataWriter, Durability, Failure, StorageError, StoreFuture};
 use crate::protocol::id::UploadId;
+use crate::protocol::upload::Placement;
 
 /// How long a look at the free space is good for.
 const ROOM_AGE: Duration = Duration::from_millis(250);
@@ -112,20 +114,40 @@ impl DataStore for FileStore {
         Box::pin(async { Ok(Box::new(writer) as Box<dyn DataWriter>) })
     }
 
-    fn reader(&self, id: UploadId, range: Range<u64>) -> StoreFuture<'_, Box<dyn DataReader>> {
-        let reader = FileReader::new(self.shared.path(id), id, range);
+    fn reader(
+        &self,
+        id: UploadId,
+        placement: &Placement,
+        range: Range<u64>,
+    ) -> StoreFuture<'_, Box<dyn DataReader>> {
+        let reader = FileReader::new(Arc::clone(&self.shared), id, placement.clone(), range);
         Box::pin(async { Ok(Box::new(reader) as Box<dyn DataReader>) })
     }
 
+    fn adopt(&self, id: UploadId, parts: Vec<(UploadId, u64)>) -> StoreFuture<'_, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking("linking the parts", id, move || shared.adopt(id, &parts)))
+    }
+
+    fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking("joining the parts", id, move || shared.join(id, &lengths)))
+    }
+
+    fn release_parts(&self, id: UploadId) -> StoreFuture<'_, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(run("removing the parts", Some(id), move || shared.release_parts(id)))
+    }
+
     fn remove(&self, id: UploadId) -> StoreFuture<'_, ()> {
-        let path = self.shared.path(id);
-        Box::pin(async move {
-            run("removing the data", Some(id), move || match fs::remove_file(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            })
-            .await
-        })
+        let shared = Arc::clone(&self.shared);
+        Box::pin(run("removing the data", Some(id), move || {
+            match fs::remove_file(shared.path(id)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+            shared.release_parts(id)
+        }))
     }
 
     fn room(&self) -> StoreFuture<'_, u64> {
@@ -137,6 +159,16 @@ impl DataStore for FileStore {
         let shared = Arc::clone(&self.shared);
         Box::pin(run("looking at the free space", None, move || shared.room()))
     }
+}
+
+/// Runs blocking work that names its own failures on a thread for it.
+async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    id: UploadId,
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    let died = |_| StorageError::new(doing, Some(id), Failure::Closed);
+    spawn_blocking(work).await.map_err(died)?
 }
 
 /// Runs blocking work on a thread for it, and names it when it fails.

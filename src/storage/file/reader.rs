@@ -1,4 +1,4 @@
-//! Reads a range of the file of one upload, one piece ahead.
+//! Reads a range of the bytes of one upload, one piece ahead.
 
 use std::fs::File;
 use std::io;
@@ -10,47 +10,83 @@ use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::Shared;
 use crate::protocol::id::UploadId;
+use crate::protocol::upload::Placement;
 use crate::storage::{DataReader, Failure, StorageError, StoreFuture};
 
 /// The bytes that are read at once. Pieces of 4 KiB are 11 to 18 times slower; beyond 256 KiB
 /// little is gained.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// A read that is under way: the file it opened, and what it read.
-type Asked = JoinHandle<io::Result<(Arc<File>, Vec<u8>)>>;
+/// A read that is under way: the file it used, and what it read.
+type Asked = JoinHandle<io::Result<(Open, Vec<u8>)>>;
 
 pub(super) struct FileReader {
-    path: PathBuf,
+    shared: Arc<Shared>,
     id: UploadId,
+    placement: Placement,
     /// What has not been asked of the disk yet.
     range: Range<u64>,
-    file: Option<Arc<File>>,
+    open: Option<Open>,
     ahead: Option<Asked>,
 }
 
+/// An open file, and which bytes of the upload it has.
+#[derive(Clone)]
+struct Open {
+    file: Arc<File>,
+    range: Range<u64>,
+}
+
 impl FileReader {
-    pub(super) fn new(path: PathBuf, id: UploadId, range: Range<u64>) -> Self {
-        Self { path, id, range, file: None, ahead: None }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        id: UploadId,
+        placement: Placement,
+        range: Range<u64>,
+    ) -> Self {
+        Self { shared, id, placement, range, open: None, ahead: None }
+    }
+
+    /// Where the byte at the beginning of the range lies: a file, and which bytes it has.
+    fn place(&self) -> (PathBuf, Range<u64>) {
+        let mut begin = 0_u64;
+        if let Placement::Parts { lengths, .. } = &self.placement {
+            for (number, length) in lengths.iter().enumerate() {
+                let end = begin.saturating_add(*length);
+                if (begin..end).contains(&self.range.start) {
+                    return (self.shared.part_path(self.id, number), begin..end);
+                }
+                begin = end;
+            }
+        }
+        (self.shared.path(self.id), 0..u64::MAX)
     }
 
     /// Asks the disk for the next piece; `None` at the end of the range.
     fn ask(&mut self) -> Option<Asked> {
-        let count = self.range.end.saturating_sub(self.range.start).min(PIECE_BYTES);
+        let offset = self.range.start;
+        let open = self.open.take().filter(|open| open.range.contains(&offset));
+        let (path, place) = match &open {
+            Some(open) => (PathBuf::new(), open.range.clone()),
+            None => self.place(),
+        };
+        let end = self.range.end.min(place.end);
+        let count = end.saturating_sub(offset).min(PIECE_BYTES);
         if count == 0 {
             return None;
         }
-        let offset = self.range.start;
         self.range.start = offset.saturating_add(count);
-        let file = self.file.clone();
-        let path = self.path.clone();
+        let whole = self.shared.path(self.id);
         Some(spawn_blocking(move || {
-            let file = match file {
-                Some(file) => file,
-                None => Arc::new(File::open(path)?),
+            let open = match open {
+                Some(open) => open,
+                None => open_part(path, place, whole)?,
             };
-            let piece = read_exact_at(&file, offset, count)?;
-            Ok((file, piece))
+            let at = offset.saturating_sub(open.range.start);
+            let piece = read_exact_at(&open.file, at, count)?;
+            Ok((open, piece))
         }))
     }
 
@@ -59,15 +95,15 @@ impl FileReader {
             return Ok(Bytes::new());
         };
         let doing = "reading the data";
-        let read =
-            asked.await.map_err(|_| StorageError::new(doing, Some(self.id), Failure::Closed))?;
-        let (file, piece) = read.map_err(|source| match source.kind() {
+        let closed = |_| StorageError::new(doing, Some(self.id), Failure::Closed);
+        let read = asked.await.map_err(closed)?;
+        let (open, piece) = read.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
                 StorageError::new(doing, Some(self.id), Failure::Missing)
             }
             _ => StorageError::io(doing, Some(self.id), source),
         })?;
-        self.file = Some(file);
+        self.open = Some(open);
         self.ahead = self.ask();
         Ok(piece.into())
     }
@@ -79,7 +115,18 @@ impl DataReader for FileReader {
     }
 }
 
-fn read_exact_at(file: &File, offset: u64, count: u64) -> io::Result<Vec<u8>> {
+/// Opens a part, or the whole when the parts were joined meanwhile.
+fn open_part(path: PathBuf, range: Range<u64>, whole: PathBuf) -> io::Result<Open> {
+    match File::open(path) {
+        Ok(file) => Ok(Open { file: Arc::new(file), range }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Open { file: Arc::new(File::open(whole)?), range: 0..u64::MAX })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn read_exact_at(file: &File, offset: u64, count: u64) -> io::Result<Vec<u8>> {
     let count = usize::try_from(count).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let mut piece = Vec::with_capacity(count);
     while piece.len() < count {

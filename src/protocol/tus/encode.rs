@@ -1,0 +1,166 @@
+//! An outcome or a refusal to a response's head.
+
+use http::header::{ALLOW, CACHE_CONTROL, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{
+    EXPIRATION, EXTENSIONS, RETRY_AFTER_S, ResponseHead, TUS_RESUMABLE, UPLOAD_CONCAT,
+    UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET, VERSION,
+};
+use crate::protocol::checksum::Algorithm;
+use crate::protocol::limits::Limits;
+use crate::protocol::operation::Outcome;
+use crate::protocol::refusal::Refusal;
+use crate::protocol::upload::{Kind, Upload};
+
+/// Tells what came of an operation. `location` is the URL of the upload.
+pub fn encode(outcome: &Outcome, location: &str, limits: &Limits) -> ResponseHead {
+    match outcome {
+        Outcome::Discovered => {
+            let mut head = ResponseHead::new(StatusCode::OK);
+            head.set("tus-version", VERSION);
+            let expiration = if limits.has_expiration { EXPIRATION } else { "" };
+            head.set("tus-extension", &format!("{EXTENSIONS}{expiration}"));
+            head.set("tus-checksum-algorithm", Algorithm::NAMES);
+            if let Some(max) = limits.max_length {
+                head.set("tus-max-size", &max.to_string());
+            }
+            head
+        }
+        Outcome::Created { upload, has_content } => {
+            let mut head = ResponseHead::new(StatusCode::CREATED);
+            head.set(LOCATION.as_str(), location);
+            if *has_content {
+                head.set_offset(upload);
+            }
+            head.set_expires(upload);
+            head
+        }
+        Outcome::Appended(upload) => {
+            let mut head = ResponseHead::new(StatusCode::NO_CONTENT);
+            head.set_offset(upload);
+            head.set_expires(upload);
+            head
+        }
+        Outcome::Offset(upload) => encode_offset(upload),
+        Outcome::Cancelled => ResponseHead::new(StatusCode::NO_CONTENT),
+    }
+}
+
+/// tus 1.0 "HEAD": the answer has no `Content-Length`, which would be taken for that of a GET.
+fn encode_offset(upload: &Upload) -> ResponseHead {
+    let mut head = ResponseHead::new(StatusCode::OK);
+    head.set_offset(upload);
+    match upload.length() {
+        Some(length) => head.set(UPLOAD_LENGTH, &length.to_string()),
+        // A final upload has a length as soon as its parts have; nobody can tell it.
+        None if matches!(upload.kind(), Kind::Final(_)) => {}
+        None => head.set(UPLOAD_DEFER_LENGTH, "1"),
+    }
+    match upload.kind() {
+        Kind::Single => {}
+        Kind::Partial => head.set(UPLOAD_CONCAT, "partial"),
+        Kind::Final(made_of) => head.set(UPLOAD_CONCAT, &made_of.as_sent),
+    }
+    if !upload.metadata().is_empty() {
+        head.set(UPLOAD_METADATA, upload.metadata().as_str());
+    }
+    head.set_expires(upload);
+    head.set(CACHE_CONTROL.as_str(), "no-store");
+    head
+}
+
+/// Tells why an operation was not carried out; the text for a person is the refusal's own.
+pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
+    let mut head = ResponseHead::new(status_of(refusal));
+    match refusal {
+        Refusal::UnsupportedVersion { .. } => head.set("tus-version", VERSION),
+        Refusal::MethodNotAllowed { allowed, .. } => head.set(ALLOW.as_str(), allowed),
+        Refusal::OffsetMismatch { offset, .. } => head.set(UPLOAD_OFFSET, &offset.to_string()),
+        Refusal::ShuttingDown => head.set(RETRY_AFTER.as_str(), RETRY_AFTER_S),
+        Refusal::NotFound
+        | Refusal::Gone(_)
+        | Refusal::UnsupportedMediaType { .. }
+        | Refusal::Field { .. }
+        | Refusal::LengthMismatch { .. }
+        | Refusal::LengthBelowOffset { .. }
+        | Refusal::TooLong { .. }
+        | Refusal::BeyondLength { .. }
+        | Refusal::NoRoom
+        | Refusal::AlreadyComplete { .. }
+        | Refusal::NotComplete { .. }
+        | Refusal::FinalUpload
+        | Refusal::ChecksumMismatch(_)
+        | Refusal::Checksum(_)
+        | Refusal::Part { .. }
+        | Refusal::ContentCut
+        | Refusal::ContentTimeout
+        | Refusal::Superseded
+        | Refusal::Busy => {}
+    }
+    head.set(CACHE_CONTROL.as_str(), "no-store");
+    head
+}
+
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::NotFound => StatusCode::NOT_FOUND,
+        Refusal::Gone(_) => StatusCode::GONE,
+        Refusal::UnsupportedVersion { .. } => StatusCode::PRECONDITION_FAILED,
+        Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::Field { .. }
+        | Refusal::LengthMismatch { .. }
+        | Refusal::LengthBelowOffset { .. }
+        | Refusal::Checksum(_)
+        | Refusal::Part { .. }
+        | Refusal::ContentCut => StatusCode::BAD_REQUEST,
+        Refusal::ChecksumMismatch(_) => checksum_mismatch(),
+        // A tus client that is told 409 asks with HEAD and goes on; any other 4xx ends it.
+        Refusal::OffsetMismatch { .. } | Refusal::NotComplete { .. } | Refusal::Superseded => {
+            StatusCode::CONFLICT
+        }
+        Refusal::TooLong { .. }
+        | Refusal::BeyondLength { .. }
+        | Refusal::AlreadyComplete { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Busy => StatusCode::LOCKED,
+        Refusal::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
+        Refusal::FinalUpload => StatusCode::FORBIDDEN,
+        Refusal::ContentTimeout => StatusCode::REQUEST_TIMEOUT,
+        Refusal::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// 460 (Checksum Mismatch), which only tus has (tus 1.0 "Checksum").
+fn checksum_mismatch() -> StatusCode {
+    StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+impl ResponseHead {
+    /// A head with `Tus-Resumable`, which every response has (tus 1.0 "Headers").
+    fn new(status: StatusCode) -> Self {
+        let mut head = Self { status, headers: HeaderMap::with_capacity(8) };
+        head.set(TUS_RESUMABLE, VERSION);
+        head
+    }
+
+    fn set_offset(&mut self, upload: &Upload) {
+        if let Some(offset) = upload.offset() {
+            self.set(UPLOAD_OFFSET, &offset.to_string());
+        }
+    }
+
+    /// tus 1.0 "Expiration".
+    fn set_expires(&mut self, upload: &Upload) {
+        if let Some(expires) = upload.expires() {
+            self.set("upload-expires", &expires.to_imf_fixdate());
+        }
+    }
+
+    /// Sets a field; a value that cannot stand in a header is left out.
+    fn set(&mut self, name: &'static str, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The tus 1.0.0 dialect: a request's head to an operation, an outcome or refusal to a response's
+//! head. Words that only tus knows stay in this file.
+//!
+//! - tus 1.0 "Core Protocol", "Creation", "Creation With Upload", "Expiration", "Checksum",
+//!   "Termination", "Concatenation"
+
+mod decode;
+mod encode;
+
+use http::{HeaderMap, Method, StatusCode};
+
+pub use self::decode::{decode, decode_trailers, effective_method};
+pub use self::encode::{encode, encode_refusal};
+use super::id::UploadId;
+
+/// The version that is spoken here.
+pub const VERSION: &str = "1.0.0";
+/// The media type of an append's content.
+pub const CONTENT_MEDIA_TYPE: &str = "application/offset+octet-stream";
+/// The methods of an upload resource, as `Allow` names them.
+pub const UPLOAD_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
+/// The methods of the collection, as `Allow` names them.
+pub const COLLECTION_METHODS: &str = "POST, OPTIONS";
+/// The extensions, without spaces: TUSKit splits at the comma and does not trim.
+const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,\
+                          checksum,checksum-trailer,concatenation,concatenation-unfinished";
+/// The extension that depends on a setting.
+const EXPIRATION: &str = ",expiration";
+/// How long a client is asked to wait for a server that restarts, in seconds.
+const RETRY_AFTER_S: &str = "5";
+
+const TUS_RESUMABLE: &str = "tus-resumable";
+const UPLOAD_LENGTH: &str = "upload-length";
+const UPLOAD_OFFSET: &str = "upload-offset";
+const UPLOAD_METADATA: &str = "upload-metadata";
+const UPLOAD_DEFER_LENGTH: &str = "upload-defer-length";
+const UPLOAD_CONCAT: &str = "upload-concat";
+const UPLOAD_CHECKSUM: &str = "upload-checksum";
+const METHOD_OVERRIDE: &str = "x-http-method-override";
+
+/// What the URL of a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The collection, where uploads are created.
+    Collection,
+    /// An upload; `None` when the last segment is no id of ours.
+    Upload(Option<UploadId>),
+}
+
+/// The head of a request, as far as the dialect needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The method on the request line; see [`effective_method`].
+    pub method: &'a Method,
+    /// What the URL names.
+    pub target: Target,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+    /// The length of the content in bytes, 0 when there is none; `None` when only its end tells.
+    pub content_length: Option<u64>,
+}
+
+/// The head of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+}

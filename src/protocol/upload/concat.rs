@@ -1,0 +1,121 @@
+//! Partial and final uploads: what an upload is for, how the bytes of a final one lie, and the
+//! transitions of a final one.
+//!
+//! - tus 1.0 "Concatenation"
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{State, Upload};
+use crate::protocol::digest::Blake3Digest;
+use crate::protocol::id::UploadId;
+use crate::protocol::units::Timestamp;
+
+/// What an upload is for (tus 1.0 "Concatenation").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Itself.
+    #[default]
+    Single,
+    /// To be a part of final uploads.
+    Partial,
+    /// To be made of parts.
+    Final(Final),
+}
+
+/// What a final upload is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Final {
+    /// The uploads whose bytes it has, in order; one may stand there more than once.
+    pub parts: Arc<[UploadId]>,
+    /// `Upload-Concat` as the client sent it, which is how it is given back.
+    pub as_sent: Arc<str>,
+}
+
+/// How the bytes of an upload lie in the data store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// In one piece.
+    #[default]
+    Whole,
+    /// As the parts they came in, until they are joined.
+    Parts {
+        /// The bytes of each part.
+        lengths: Arc<[u64]>,
+        /// When they are to be joined.
+        join_at: Timestamp,
+    },
+}
+
+impl Kind {
+    pub(super) fn is_single(&self) -> bool {
+        matches!(self, Self::Single)
+    }
+}
+
+impl Placement {
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole)
+    }
+}
+
+impl Upload {
+    /// The new upload for another purpose than itself. A final one takes no content.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        if matches!(kind, Kind::Final(_)) {
+            self.state = State::Finishing { length: None, check_at: self.created };
+        }
+        self.kind = kind;
+        self
+    }
+
+    /// The final upload that waits for its parts, with what is known of its length.
+    ///
+    /// # Panics
+    ///
+    /// If it is not finishing.
+    #[must_use]
+    pub fn waiting(mut self, length: Option<u64>, check_at: Timestamp) -> Self {
+        assert!(matches!(self.state, State::Finishing { .. }), "only a final upload waits");
+        self.state = State::Finishing { length, check_at };
+        self
+    }
+
+    /// The final upload that has hold of its parts' bytes. It is complete.
+    ///
+    /// # Panics
+    ///
+    /// If it is not finishing.
+    #[must_use]
+    pub fn concatenated(mut self, lengths: Arc<[u64]>, now: Timestamp) -> Self {
+        assert!(matches!(self.state, State::Finishing { .. }), "only a final upload has parts");
+        let length = lengths.iter().copied().fold(0, u64::saturating_add);
+        self.state = State::Complete { length, digest: None, at: now };
+        self.placement = Placement::Parts { lengths, join_at: now };
+        self.expires = None;
+        self
+    }
+
+    /// The complete upload whose parts were joined, with its digest if one was computed.
+    #[must_use]
+    pub fn joined(mut self, computed: Option<Blake3Digest>) -> Self {
+        if let State::Complete { digest, .. } = &mut self.state {
+            *digest = digest.or(computed);
+            self.placement = Placement::Whole;
+        }
+        self
+    }
+
+    /// The complete upload whose parts could not be joined, for now.
+    #[must_use]
+    pub fn to_be_joined(mut self, at: Timestamp) -> Self {
+        if let Placement::Parts { join_at, .. } = &mut self.placement {
+            *join_at = at;
+        }
+        self
+    }
+}

@@ -1,0 +1,137 @@
+//! The parts of a concatenation: hard links in a folder beside the upload's own file,
+//! `<id>.parts/<number>`, until the kernel has copied them together. A link costs the same for any
+//! length, and keeps the bytes when the part itself is cancelled.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::copy_file_range;
+
+use super::Shared;
+use crate::protocol::id::UploadId;
+use crate::storage::folder::sync_folder;
+use crate::storage::{Durability, Failure, StorageError};
+
+/// The bytes that the kernel is asked to copy at once.
+const COPY_BYTES: usize = 64 << 20;
+/// The bytes that are copied by hand where the kernel cannot.
+const BUFFER_BYTES: u64 = 1 << 20;
+
+impl Shared {
+    pub(super) fn parts_folder(&self, id: UploadId) -> PathBuf {
+        self.shard(id).join(format!("{id}.parts"))
+    }
+
+    /// The file of one part; parts are numbered in their order.
+    pub(super) fn part_path(&self, id: UploadId, number: usize) -> PathBuf {
+        self.parts_folder(id).join(format!("{number:06}"))
+    }
+
+    pub(super) fn adopt(
+        &self,
+        id: UploadId,
+        parts: &[(UploadId, u64)],
+    ) -> Result<(), StorageError> {
+        let folder = self.parts_folder(id);
+        let io = |source| StorageError::io("linking the parts", Some(id), source);
+        fs::create_dir_all(&folder).map_err(io)?;
+        for (number, (part, length)) in parts.iter().enumerate() {
+            // Nothing was ever written of an empty upload.
+            if *length == 0 {
+                continue;
+            }
+            let missing = || StorageError::new("linking the parts", Some(*part), Failure::Missing);
+            let found = match fs::metadata(self.path(*part)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+                found => found.map_err(io)?,
+            };
+            if found.len() < *length {
+                return Err(missing());
+            }
+            let link = self.part_path(id, number);
+            match fs::hard_link(self.path(*part), &link) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // Left over from before a crash, and perhaps of another part.
+                    fs::remove_file(&link).map_err(io)?;
+                    fs::hard_link(self.path(*part), &link).map_err(io)?;
+                }
+                linked => linked.map_err(io)?,
+            }
+        }
+        if self.durability == Durability::PowerLoss {
+            sync_folder(&folder).map_err(io)?;
+            sync_folder(&self.shard(id)).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn join(&self, id: UploadId, lengths: &[u64]) -> Result<(), StorageError> {
+        let io = |source| StorageError::io("joining the parts", Some(id), source);
+        let total = lengths.iter().copied().fold(0, u64::saturating_add);
+        if total > self.room().map_err(io)? {
+            return Err(io(io::ErrorKind::StorageFull.into()));
+        }
+        let joining = self.parts_folder(id).join("whole");
+        let joined = self.copy_parts(id, lengths, &joining);
+        if joined.is_err() {
+            // Whatever was the matter: the room is needed.
+            let _ = fs::remove_file(&joining);
+        }
+        joined.map_err(io)?;
+        fs::rename(&joining, self.path(id)).map_err(io)?;
+        if self.durability == Durability::PowerLoss {
+            sync_folder(&self.shard(id)).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn copy_parts(&self, id: UploadId, lengths: &[u64], to: &Path) -> io::Result<()> {
+        let whole = OpenOptions::new().write(true).create(true).truncate(true).open(to)?;
+        let mut end = 0;
+        for (number, length) in lengths.iter().enumerate().filter(|(_, length)| **length > 0) {
+            let part = File::open(self.part_path(id, number))?;
+            copy(&part, &whole, end, *length)?;
+            end = end.saturating_add(*length);
+        }
+        match self.durability {
+            Durability::PowerLoss => whole.sync_data(),
+            Durability::Process => Ok(()),
+        }
+    }
+
+    pub(super) fn release_parts(&self, id: UploadId) -> io::Result<()> {
+        match fs::remove_dir_all(self.parts_folder(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// Copies a part to its place in the whole. The file system shares the blocks where it can.
+fn copy(part: &File, whole: &File, to: u64, length: u64) -> io::Result<()> {
+    let mut copied = 0;
+    while copied < length {
+        let left = usize::try_from(length.saturating_sub(copied)).unwrap_or(COPY_BYTES);
+        let (mut from, mut into) = (copied, to.saturating_add(copied));
+        match copy_file_range(part, Some(&mut from), whole, Some(&mut into), left.min(COPY_BYTES)) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => copied = copied.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)),
+            Err(rustix::io::Errno::INTR) => {}
+            // Old kernels, and file systems that do not have it.
+            Err(
+                rustix::io::Errno::NOSYS
+                | rustix::io::Errno::XDEV
+                | rustix::io::Errno::OPNOTSUPP
+                | rustix::io::Errno::INVAL,
+            ) => {
+                let count = length.saturating_sub(copied).min(BUFFER_BYTES);
+                let piece = super::reader::read_exact_at(part, copied, count)?;
+                std::os::unix::fs::FileExt::write_all_at(whole, &piece, to.saturating_add(copied))?;
+                copied = copied.saturating_add(count);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
