@@ -1,11 +1,13 @@
 //! The bytes of uploads in memory.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Machine, MemoryStore, Operation, Stop};
 use crate::protocol::id::UploadId;
+use crate::protocol::upload::Placement;
 use crate::storage::{DataReader, DataStore, DataWriter, Failure, StorageError, StoreFuture};
 
 /// The bytes that one read gives at most; few, so that tests see more than one.
@@ -22,13 +24,50 @@ impl DataStore for MemoryStore {
         }))
     }
 
-    fn reader(&self, id: UploadId, range: Range<u64>) -> StoreFuture<'_, Box<dyn DataReader>> {
+    fn reader(
+        &self,
+        id: UploadId,
+        placement: &Placement,
+        range: Range<u64>,
+    ) -> StoreFuture<'_, Box<dyn DataReader>> {
         let store = self.clone();
+        let placement = placement.clone();
         let doing = "opening the data";
         Box::pin(self.call(Operation::Read, doing, Some(id), move |machine, entered| {
             entered?;
-            let rest = machine.bytes(id, range)?;
+            let rest = match placement {
+                Placement::Whole => machine.bytes(id, range)?,
+                Placement::Parts { .. } => machine.bytes_of_parts(id, range)?,
+            };
             Ok(Box::new(MemoryReader { store, id, rest }) as Box<dyn DataReader>)
+        }))
+    }
+
+    fn adopt(&self, id: UploadId, parts: Vec<(UploadId, u64)>) -> StoreFuture<'_, ()> {
+        let doing = "linking the parts";
+        Box::pin(async move {
+            let adopted = self.call(Operation::Adopt, doing, Some(id), |machine, entered| {
+                entered?;
+                Ok(machine.adopt(id, &parts))
+            });
+            adopted.await?.map_err(|(part, failure)| StorageError::new(doing, Some(part), failure))
+        })
+    }
+
+    fn join(&self, id: UploadId, _lengths: Arc<[u64]>) -> StoreFuture<'_, ()> {
+        let doing = "joining the parts";
+        Box::pin(self.call(Operation::Join, doing, Some(id), move |machine, entered| {
+            entered?;
+            machine.join(id)
+        }))
+    }
+
+    fn release_parts(&self, id: UploadId) -> StoreFuture<'_, ()> {
+        let doing = "removing the parts";
+        Box::pin(self.call(Operation::Remove, doing, Some(id), move |machine, entered| {
+            entered?;
+            machine.parts.remove(&id);
+            Ok(())
         }))
     }
 
@@ -36,6 +75,7 @@ impl DataStore for MemoryStore {
         let doing = "removing the data";
         Box::pin(self.call(Operation::Remove, doing, Some(id), move |machine, entered| {
             entered?;
+            machine.parts.remove(&id);
             if let Some(file) = machine.files.get_mut(&id) {
                 let freed = count(file.live().unwrap_or_default());
                 file.remove();
@@ -69,7 +109,7 @@ impl Machine {
         Ok(())
     }
 
-    fn bytes(&self, id: UploadId, range: Range<u64>) -> Result<Bytes, Failure> {
+    pub(super) fn bytes(&self, id: UploadId, range: Range<u64>) -> Result<Bytes, Failure> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
@@ -173,6 +213,6 @@ impl DataReader for MemoryReader {
     }
 }
 
-fn count(bytes: &[u8]) -> u64 {
+pub(super) fn count(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

@@ -7,11 +7,13 @@
 
 mod data;
 mod disk;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use self::disk::{DiskFile, Random};
@@ -39,6 +41,10 @@ pub enum Operation {
     Commit,
     /// A range of bytes is opened, or its next bytes are read.
     Read,
+    /// Parts are taken hold of.
+    Adopt,
+    /// Parts are joined.
+    Join,
     /// Bytes are freed.
     Remove,
     /// The room that is left is asked for.
@@ -88,6 +94,8 @@ struct Machine {
     /// what its disk holds.
     are_records_closed: bool,
     files: BTreeMap<UploadId, DiskFile>,
+    /// The parts that uploads have hold of.
+    parts: BTreeMap<UploadId, Vec<Bytes>>,
     /// The bytes that can still be written.
     room: u64,
     faults: Vec<Planned>,
@@ -136,6 +144,7 @@ impl MemoryStore {
             uncertain: BTreeMap::new(),
             are_records_closed: false,
             files: BTreeMap::new(),
+            parts: BTreeMap::new(),
             room: u64::MAX,
             faults: Vec::new(),
             calls: 0,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::protocol::metadata::Metadata;
+use crate::protocol::upload::Placement;
 use crate::storage::DataStore;
 
 fn upload() -> Upload {
@@ -40,7 +41,7 @@ async fn a_crash_at_any_call_keeps_what_was_promised() {
         }
         if stored.is_some() {
             saved_by_the_crash += u32::from(!promised);
-            after.reader(upload().id(), 0..1).await.unwrap();
+            after.reader(upload().id(), &Placement::Whole, 0..1).await.unwrap();
         }
     }
     assert!(saved_by_the_crash > 0, "a save that the crash meets may have had its effect");
