@@ -15,6 +15,7 @@ from .server import Server
 GROUPS = {
     "raw": "raw exchanges: every clause of tus and of HTTP that the server promises",
     "takeover": "requests that meet at one upload",
+    "slow": "peers that are slow or say nothing",
     "crash": "SIGKILL and SIGTERM in the middle",
     "disk": "a disk that gets full",
     "times": "uploads that expire",

@@ -1,4 +1,5 @@
 """HTTP/1.1 byte by byte: what is sent is what the case says, what comes back is kept as it came."""
+import select
 import socket
 import time
 
@@ -47,6 +48,10 @@ class Connection:
 
     def close(self):
         self._socket.close()
+
+    def has_answer(self, timeout_s):
+        """Waits for the server to say something, or to close."""
+        return bool(select.select([self._socket], [], [], timeout_s)[0])
 
     def closed_by_server(self):
         """Waits for the end of the connection."""
