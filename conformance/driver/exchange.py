@@ -16,7 +16,7 @@ class Request:
 
     def __init__(self, lines, variables):
         self.ways = {}
-        self.head, self.content = [], b""
+        self.before, self.head, self.content = b"", [], b""
         first, *rest = lines
         self.method, target = first.split(" ", 1)
         for line in rest:
@@ -28,7 +28,9 @@ class Request:
 
     def _directive(self, line, variables):
         name, _, value = line[1:].partition(" ")
-        if name == "body":
+        if name == "before":
+            self.before = words.to_bytes(value, variables)
+        elif name == "body":
             self.content = words.to_bytes(value, variables)
         elif name == "chunks":
             parts = words.to_bytes(value, variables).split(b"|")
@@ -50,7 +52,7 @@ class Request:
             self.head.append(b"Content-Length: %d" % len(self.content))
 
     def head_bytes(self):
-        return b"\r\n".join([self.start, *self.head, b"", b""])
+        return self.before + b"\r\n".join([self.start, *self.head, b"", b""])
 
 
 class Dialogue:

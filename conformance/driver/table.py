@@ -37,5 +37,7 @@ def verdict(outcomes):
     failed = outcomes.count("failed")
     if failed:
         return f"**{failed} of {len(outcomes)} failed**"
-    ran = len(outcomes) - outcomes.count("skipped")
-    return "passed" if ran else "skipped"
+    skipped = outcomes.count("skipped")
+    if skipped == len(outcomes):
+        return "skipped"
+    return f"passed, {skipped} skipped" if skipped else "passed"

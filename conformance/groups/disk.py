@@ -26,7 +26,7 @@ def run(bench):
         with bench.server("disk", folder=folder) as server:
             bench.check("an upload that cannot fit is refused at its creation", too_long, server)
             bench.check("a full disk is 507, and keeps what was acknowledged", full, server, folder,
-                        clauses=["peer-11"])
+                        clauses=["peer-11", "termination-3"])
     finally:
         subprocess.run(["umount", str(folder)], stdin=subprocess.DEVNULL, check=True)
 

@@ -43,6 +43,9 @@ def capabilities(url):
     _, headers, _ = http.ask("OPTIONS", url)
     offered = {name.strip() for name in headers.get("Tus-Extension", "").split(",")}
     variables = {"extensions": headers.get("Tus-Extension", "")}
+    _, told, _ = http.ask("GET", http.create(url, 0), {"Want-Repr-Digest": "sha-256=10"})
+    if "Repr-Digest" in told:
+        offered.add("repr-digest")
     if "Tus-Max-Size" in headers:
         offered.add("max-size")
         most = int(headers["Tus-Max-Size"])
