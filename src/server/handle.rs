@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
@@ -43,6 +43,10 @@ impl Handler {
             self.drains.clone(),
         );
         let mut response = match self.locations.target(parts.uri.path()) {
+            _ if !has_one_host(&parts) => {
+                let problem = "has to stand in every request, once (RFC 9112 §3.2)";
+                tell_fault(&Refusal::malformed("Host", problem).into())
+            }
             Some(_) if cors::is_preflight(&parts.method, &parts.headers) => {
                 Response::new(ResponseBody::empty())
             }
@@ -131,6 +135,12 @@ impl Handler {
         }
         Err(Refusal::NotComplete { offset: upload.offset().unwrap_or_default() }.into())
     }
+}
+
+/// RFC 9112 §3.2: anything else is 400, since a proxy may have understood it otherwise.
+fn has_one_host(parts: &Parts) -> bool {
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    parts.version != Version::HTTP_11 || hosts == 1
 }
 
 fn response(head: ResponseHead, body: ResponseBody) -> Response<ResponseBody> {

@@ -21,6 +21,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,6 +67,7 @@ struct Serving {
     graceful: GracefulShutdown,
     tasks: TaskTracker,
     header_timeout: Duration,
+    write_timeout: Duration,
     shutdown_timeout: Duration,
 }
 
@@ -99,6 +101,7 @@ impl Serving {
             graceful: GracefulShutdown::new(),
             tasks,
             header_timeout: options.header_timeout,
+            write_timeout: options.idle_timeout,
             shutdown_timeout: options.shutdown_timeout,
         }
     }
@@ -128,6 +131,9 @@ impl Serving {
             let handler = Arc::clone(&handler);
             async move { Ok::<_, Infallible>(handler.handle(request).await) }
         });
+        // A peer that does not read what it asked for must not hold what is kept for it.
+        let mut stream = Box::pin(TimeoutStream::new(stream));
+        stream.as_mut().set_write_timeout_pinned(Some(self.write_timeout));
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
         let patience = self.header_timeout;

@@ -204,7 +204,7 @@ pub struct Connections {
     pub max_header_bytes: usize,
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
-    /// Between two pieces of a request's content.
+    /// Between two pieces of a request's content, and of an answer.
     pub idle_timeout: Duration,
     /// The lowest rate of a request's content in bytes per second; any rate when none.
     pub min_rate_bytes_per_s: Option<u64>,
@@ -240,7 +240,8 @@ impl Connections {
                 "idle-timeout",
                 "60s",
                 &duration().between("100ms", "24h"),
-                "Longest wait for the next bytes of a request's content; what arrived is kept",
+                "Longest wait for the next bytes of a request's content, what arrived is kept; and for \
+                 a client to read more of an answer",
             )?,
             min_rate_bytes_per_s: table.read(
                 "min-rate",
