@@ -153,8 +153,12 @@ impl Engine {
             self.records.save(upload.clone(), None).await?;
             return Ok(upload);
         };
-        let lease = self.leases.acquire(id).await?;
-        self.run(lease, (upload, None), append, content).await
+        let engine = Arc::clone(self);
+        self.see_through(async move {
+            let lease = engine.leases.acquire(id).await?;
+            engine.take(lease, (upload, None), append, content).await
+        })
+        .await
     }
 
     /// Appends content to an upload, ending an append that is under way.
@@ -169,12 +173,16 @@ impl Engine {
         append: Append,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
-        let lease = self.leases.acquire(id).await?;
-        let Stored { upload, version } = self.load(id).await?;
-        self.run(lease, (upload, Some(version)), append, content).await
+        let engine = Arc::clone(self);
+        self.see_through(async move {
+            let lease = engine.leases.acquire(id).await?;
+            let Stored { upload, version } = engine.load(id).await?;
+            engine.take(lease, (upload, Some(version)), append, content).await
+        })
+        .await
     }
 
-    async fn run(
+    async fn take(
         self: &Arc<Self>,
         lease: Lease,
         (upload, version): (Upload, Option<Version>),
@@ -184,16 +192,21 @@ impl Engine {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
         let digests = Digests::resume(self, &upload, append.checksum).await?;
-        let appending = Appending { engine, lease, upload, version, admission, digests };
-        let task = self.tasks.spawn(appending.run(content));
-        match task.await {
+        Appending { engine, lease, upload, version, admission, digests }.run(content).await
+    }
+
+    /// Runs an append to its end, even when the client that asked for it is gone and nobody waits
+    /// for the answer: what it had sent is to be kept.
+    async fn see_through(
+        &self,
+        append: impl Future<Output = Result<Upload, Fault>> + Send + 'static,
+    ) -> Result<Upload, Fault> {
+        match self.tasks.spawn(append).await {
             Ok(outcome) => outcome,
-            Err(died) => Err(StorageError::new(
-                "appending",
-                None,
-                Failure::Damaged(format!("the append ended in a panic: {died}")),
-            )
-            .into()),
+            Err(died) => {
+                let failure = Failure::Damaged(format!("the append ended in a panic: {died}"));
+                Err(StorageError::new("appending", None, failure).into())
+            }
         }
     }
 

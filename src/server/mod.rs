@@ -77,6 +77,8 @@ impl Serving {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
+            // A client that sent all and went away: its content is still to be taken.
+            .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
             .max_buf_size(options.max_header_bytes);

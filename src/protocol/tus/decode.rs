@@ -98,6 +98,8 @@ fn decode_creation(head: &RequestHead<'_>, limits: &Limits) -> Result<Creation, 
             checksum: decode_checksum(head.headers)?,
         }),
         _ if head.content_length == Some(0) => None,
+        // Of unknown length, and most likely empty: so it comes over HTTP/2 from some clients.
+        None if head.content_length.is_none() => None,
         given => return Err(wrong_media_type(given)),
     };
     Ok(Creation { kind, length, metadata, content })

@@ -1,0 +1,100 @@
+//! HTTP/2 without TLS, on the port that also speaks HTTP/1.1 (RFC 9113 §3.3, prior knowledge).
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{TestServer, pattern};
+use futures_util::stream;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::convert::Infallible;
+use tokio::net::TcpStream;
+
+type Content = BoxBody<Bytes, Infallible>;
+
+fn content(bytes: &[u8], trailers: Option<HeaderMap>) -> Content {
+    let mut frames: Vec<_> =
+        bytes.chunks(1000).map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect();
+    frames.extend(trailers.map(Frame::trailers));
+    BoxBody::new(StreamBody::new(stream::iter(frames.into_iter().map(Ok))))
+}
+
+async fn connect(server: &TestServer) -> SendRequest<Content> {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+async fn send(
+    sender: &mut SendRequest<Content>,
+    (method, path): (&str, &str),
+    fields: &[(&str, &str)],
+    content: Content,
+) -> (Response<()>, Bytes) {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("http://localhost{path}"))
+        .header("tus-resumable", "1.0.0");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let answer = sender.send_request(request.body(content).unwrap()).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    (Response::from_parts(parts, ()), body.collect().await.unwrap().to_bytes())
+}
+
+const APPEND: [(&str, &str); 2] =
+    [("content-type", "application/offset+octet-stream"), ("upload-offset", "0")];
+
+async fn create(sender: &mut SendRequest<Content>, length: &str) -> String {
+    let fields = [("upload-length", length)];
+    let (answer, _) = send(sender, ("POST", "/files/"), &fields, content(b"", None)).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    let location = answer.headers()["location"].to_str().unwrap();
+    location.strip_prefix("http://localhost").unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_upload_and_its_download_by_range() {
+    let server = TestServer::start().await;
+    let mut sender = connect(&server).await;
+    let bytes = pattern(3_000_000);
+    let path = create(&mut sender, "3000000").await;
+    let (answer, _) = send(&mut sender, ("PATCH", &path), &APPEND, content(&bytes, None)).await;
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert_eq!(answer.headers()["upload-offset"], "3000000");
+    let (answer, _) = send(&mut sender, ("HEAD", &path), &[], content(b"", None)).await;
+    assert_eq!(answer.headers()["upload-offset"], "3000000");
+    let range = [("range", "bytes=1000000-1999999")];
+    let (answer, got) = send(&mut sender, ("GET", &path), &range, content(b"", None)).await;
+    assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(got, bytes[1_000_000..2_000_000]);
+    drop(sender);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_checksum_may_come_behind_the_content() {
+    let server = TestServer::start().await;
+    let mut sender = connect(&server).await;
+    let path = create(&mut sender, "11").await;
+    let fields = [APPEND[0], APPEND[1], ("trailer", "upload-checksum")];
+    let trailer = |value: &str| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("upload-checksum", value.parse().unwrap());
+        content(b"hello world", Some(trailers))
+    };
+    let wrong = trailer("sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    let (answer, _) = send(&mut sender, ("PATCH", &path), &fields, wrong).await;
+    assert_eq!(answer.status().as_u16(), 460);
+    let right = trailer("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
+    let (answer, _) = send(&mut sender, ("PATCH", &path), &fields, right).await;
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    drop(sender);
+    server.stop().await;
+}
