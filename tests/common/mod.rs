@@ -177,9 +177,16 @@ impl Connection {
         timeout(PATIENCE, self.read_answer(method)).await.expect("no answer came")
     }
 
-    /// Whether the server ends the connection without a further byte.
-    pub async fn is_closed(&mut self) -> bool {
-        timeout(PATIENCE, self.read_more()).await.expect("the connection stays open") == 0
+    /// Whether the server ends the connection; what it says before does not matter.
+    pub async fn ends(&mut self) -> bool {
+        let end = async { while self.read_more().await > 0 {} };
+        timeout(PATIENCE, end).await.is_ok()
+    }
+
+    /// How many bytes come before the server ends the connection.
+    pub async fn bytes_until_end(&mut self) -> usize {
+        assert!(self.ends().await, "the connection stays open");
+        self.unread.len()
     }
 
     async fn read_answer(&mut self, method: &str) -> Answer {
