@@ -88,7 +88,8 @@ pub trait DataStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Failure::Missing`] when fewer bytes than `offset` are there.
+    /// [`Failure::Missing`] when fewer bytes than `offset` are there; a store may tell that only at
+    /// the first write, since opening then costs nothing of its own.
     fn writer(&self, id: UploadId, offset: u64) -> StoreFuture<'_, Box<dyn DataWriter>>;
 
     /// Opens a range of an upload's bytes. An empty range needs no bytes to be there. Parts that
@@ -96,7 +97,8 @@ pub trait DataStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Failure::Missing`], here or at a read, when fewer bytes are there.
+    /// [`Failure::Missing`] when fewer bytes are there; of parts behind the first that may be told
+    /// only when they are read.
     fn reader(
         &self,
         id: UploadId,
@@ -160,7 +162,8 @@ pub trait DataWriter: Send {
 
 /// Reads one range of an upload.
 pub trait DataReader: Send {
-    /// The next bytes of the range, as many as the store finds good; empty at its end.
+    /// The next bytes of the range, as many as the store finds good; empty at its end. A future
+    /// that is dropped skips nothing. After an error every further call fails.
     fn read(&mut self) -> StoreFuture<'_, Bytes>;
 }
 

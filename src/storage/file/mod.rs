@@ -120,8 +120,8 @@ impl DataStore for FileStore {
         placement: &Placement,
         range: Range<u64>,
     ) -> StoreFuture<'_, Box<dyn DataReader>> {
-        let reader = FileReader::new(Arc::clone(&self.shared), id, placement.clone(), range);
-        Box::pin(async { Ok(Box::new(reader) as Box<dyn DataReader>) })
+        let opened = FileReader::open(Arc::clone(&self.shared), id, placement.clone(), range);
+        Box::pin(async { Ok(Box::new(opened.await?) as Box<dyn DataReader>) })
     }
 
     fn adopt(&self, id: UploadId, parts: Vec<(UploadId, u64)>) -> StoreFuture<'_, ()> {
@@ -182,3 +182,6 @@ async fn run<T: Send + 'static>(
         Err(_) => Err(StorageError::new(doing, upload, Failure::Closed)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,9 @@ use crate::storage::{DataReader, Failure, StorageError, StoreFuture};
 /// little is gained.
 const PIECE_BYTES: u64 = 256 << 10;
 
+/// What an error says it was doing.
+const READING: &str = "reading the data";
+
 /// A read that is under way: the file it used, and what it read.
 type Asked = JoinHandle<io::Result<(Open, Vec<u8>)>>;
 
@@ -29,7 +32,11 @@ pub(super) struct FileReader {
     /// What has not been asked of the disk yet.
     range: Range<u64>,
     open: Option<Open>,
+    /// What was read to see that the bytes are there.
+    first: Option<Bytes>,
     ahead: Option<Asked>,
+    /// After a failure the bytes behind it are never given out in place of those that it had.
+    has_failed: bool,
 }
 
 /// An open file, and which bytes of the upload it has.
@@ -40,13 +47,17 @@ struct Open {
 }
 
 impl FileReader {
-    pub(super) fn new(
+    /// Opens the bytes and reads the first piece, in one hop to another thread.
+    pub(super) async fn open(
         shared: Arc<Shared>,
         id: UploadId,
         placement: Placement,
         range: Range<u64>,
-    ) -> Self {
-        Self { shared, id, placement, range, open: None, ahead: None }
+    ) -> Result<Self, StorageError> {
+        let (open, first, ahead, has_failed) = (None, None, None, false);
+        let mut reader = Self { shared, id, placement, range, open, first, ahead, has_failed };
+        reader.first = Some(reader.next().await?);
+        Ok(reader)
     }
 
     /// Where the byte at the beginning of the range lies: a file, and which bytes it has.
@@ -66,14 +77,13 @@ impl FileReader {
 
     /// Asks the disk for the next piece; `None` at the end of the range.
     fn ask(&mut self) -> Option<Asked> {
-        let offset = self.range.start;
+        let Range { start: offset, end: range_end } = self.range;
         let open = self.open.take().filter(|open| open.range.contains(&offset));
         let (path, place) = match &open {
             Some(open) => (PathBuf::new(), open.range.clone()),
             None => self.place(),
         };
-        let end = self.range.end.min(place.end);
-        let count = end.saturating_sub(offset).min(PIECE_BYTES);
+        let count = range_end.min(place.end).saturating_sub(offset).min(PIECE_BYTES);
         if count == 0 {
             return None;
         }
@@ -82,7 +92,7 @@ impl FileReader {
         Some(spawn_blocking(move || {
             let open = match open {
                 Some(open) => open,
-                None => open_part(path, place, whole)?,
+                None => open_part(path, place, whole)?.with_bytes_up_to(range_end)?,
             };
             let at = offset.saturating_sub(open.range.start);
             let piece = read_exact_at(&open.file, at, count)?;
@@ -91,21 +101,55 @@ impl FileReader {
     }
 
     async fn next(&mut self) -> Result<Bytes, StorageError> {
-        let Some(asked) = self.ahead.take().or_else(|| self.ask()) else {
-            return Ok(Bytes::new());
-        };
-        let doing = "reading the data";
-        let closed = |_| StorageError::new(doing, Some(self.id), Failure::Closed);
-        let read = asked.await.map_err(closed)?;
-        let (open, piece) = read.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
-                StorageError::new(doing, Some(self.id), Failure::Missing)
+        if self.has_failed {
+            return Err(self.fail(Failure::Closed));
+        }
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        if self.ahead.is_none() {
+            self.ahead = self.ask();
+        }
+        // It stays here while it is waited for: who drops this future loses no piece.
+        let Some(asked) = &mut self.ahead else { return Ok(Bytes::new()) };
+        let answered = asked.await;
+        self.ahead = None;
+        match answered {
+            Ok(Ok((open, piece))) => {
+                self.open = Some(open);
+                self.ahead = self.ask();
+                Ok(piece.into())
             }
-            _ => StorageError::io(doing, Some(self.id), source),
-        })?;
-        self.open = Some(open);
-        self.ahead = self.ask();
-        Ok(piece.into())
+            Ok(Err(source)) => {
+                self.has_failed = true;
+                Err(match source.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
+                        self.fail(Failure::Missing)
+                    }
+                    _ => StorageError::io(READING, Some(self.id), source),
+                })
+            }
+            Err(_) => {
+                self.has_failed = true;
+                Err(self.fail(Failure::Closed))
+            }
+        }
+    }
+
+    fn fail(&self, failure: Failure) -> StorageError {
+        StorageError::new(READING, Some(self.id), failure)
+    }
+}
+
+impl Open {
+    /// This file, if it has the bytes of its range up to `end`: it is better to know before the
+    /// first of them is sent.
+    fn with_bytes_up_to(self, end: u64) -> io::Result<Self> {
+        let needed = end.min(self.range.end).saturating_sub(self.range.start);
+        if self.file.metadata()?.len() < needed {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(self)
     }
 }
 

@@ -1,0 +1,28 @@
+//! What is particular to this store; what every store does is in the contract.
+
+use std::fs::OpenOptions;
+
+use super::*;
+
+fn id() -> UploadId {
+    UploadId::from_bytes([0xab; 16])
+}
+
+async fn write(store: &FileStore, offset: u64, bytes: Vec<u8>) -> Result<(), StorageError> {
+    store.writer(id(), offset).await?.write_and_commit(vec![bytes.into()]).await
+}
+
+#[tokio::test]
+async fn bytes_that_vanish_under_a_reader_are_an_error_and_never_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    write(&store, 0, vec![1; 1 << 20]).await.unwrap();
+    let mut reader = store.reader(id(), &Placement::Whole, 0..1 << 20).await.unwrap();
+    let path = folder.path().join("ab").join(id().to_string());
+    OpenOptions::new().write(true).open(path).unwrap().set_len(300_000).unwrap();
+    assert_eq!(reader.read().await.unwrap().len(), 256 << 10);
+    let failed = reader.read().await.unwrap_err();
+    assert!(matches!(failed.failure, Failure::Missing), "{failed}");
+    reader.read().await.unwrap_err();
+    reader.read().await.unwrap_err();
+}
