@@ -10,6 +10,8 @@
 //! One contract suite runs against every implementation.
 
 pub mod codec;
+#[cfg(test)]
+mod contract;
 pub mod file;
 pub mod folder;
 pub mod memory;
