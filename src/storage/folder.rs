@@ -38,7 +38,7 @@ impl DataFolder {
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let io =
             |doing: &'static str| move |source: io::Error| StorageError::io(doing, None, source);
-        fs::create_dir_all(path).map_err(io("making the data folder"))?;
+        make(path).map_err(io("making the data folder"))?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -62,6 +62,18 @@ impl DataFolder {
     /// Where the bytes are.
     pub fn uploads(&self) -> PathBuf {
         self.path.join("uploads")
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),
+        Some(parent) => sync_folder(parent),
+        None => Ok(()),
     }
 }
 

@@ -145,6 +145,11 @@ proptest! {
     fn records_in_sled_do_as_a_map_does(steps in steps()) {
         run(records_do_as_a_map_does::<Sled>(steps));
     }
+}
+
+proptest! {
+    // It has 256 folders to make.
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
     fn data_in_files_does_as_a_vector_does(appends in appends()) {

@@ -39,7 +39,7 @@ struct Shared {
     folder: PathBuf,
     durability: Durability,
     min_free_bytes: u64,
-    /// When it was last looked at the free space, and what was found.
+    /// When it was last looked at the free space, and what was left of it since.
     room: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -55,31 +55,27 @@ impl FileStore {
         durability: Durability,
         min_free_bytes: u64,
     ) -> Result<Self, StorageError> {
-        let made = make_folders(&folder);
+        let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
         let room = Mutex::new(None);
         Ok(Self { shared: Arc::new(Shared { folder, durability, min_free_bytes, room }) })
     }
 }
 
-fn make_folders(folder: &Path) -> io::Result<()> {
-    let is_new = !folder.is_dir();
+fn make_folders(folder: &Path, durability: Durability) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let mut made_any = false;
     for shard in 0..=u8::MAX {
         match fs::create_dir(folder.join(format!("{shard:02x}"))) {
-            Ok(()) => made_any = true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
         }
     }
-    if made_any {
+    if durability == Durability::PowerLoss {
+        // Whoever made them may have died before it came to this.
         sync_folder(folder)?;
+        folder.parent().map_or(Ok(()), sync_folder)?;
     }
-    match folder.parent() {
-        Some(parent) if is_new => sync_folder(parent),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 impl Shared {
@@ -91,19 +87,33 @@ impl Shared {
         self.shard(id).join(id.to_string())
     }
 
+    /// The bytes that may still be written, if it was looked not long ago.
+    fn recent_room(&self) -> Option<u64> {
+        self.room.lock().filter(|(at, _)| at.elapsed() < ROOM_AGE).map(|(_, bytes)| bytes)
+    }
+
     /// The bytes that may still be written. Blocks.
     fn room(&self) -> io::Result<u64> {
-        let mut room = self.room.lock();
-        if let Some((at, bytes)) = *room
-            && at.elapsed() < ROOM_AGE
-        {
+        if let Some(bytes) = self.recent_room() {
             return Ok(bytes);
         }
         let found = rustix::fs::statvfs(&self.folder)?;
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         let bytes = free.saturating_sub(self.min_free_bytes);
-        *room = Some((Instant::now(), bytes));
+        *self.room.lock() = Some((Instant::now(), bytes));
         Ok(bytes)
+    }
+
+    /// Takes room for bytes, unless there is too little. What all writers take between two looks
+    /// counts, or together they would use up what has to stay free. Blocks.
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        if bytes > self.room()? {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some((_, left)) = &mut *self.room.lock() {
+            *left = left.saturating_sub(bytes);
+        }
+        Ok(())
     }
 }
 
@@ -151,9 +161,7 @@ impl DataStore for FileStore {
     }
 
     fn room(&self) -> StoreFuture<'_, u64> {
-        if let Some((at, bytes)) = *self.shared.room.lock()
-            && at.elapsed() < ROOM_AGE
-        {
+        if let Some(bytes) = self.shared.recent_room() {
             return Box::pin(async move { Ok(bytes) });
         }
         let shared = Arc::clone(&self.shared);

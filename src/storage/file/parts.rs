@@ -69,9 +69,7 @@ impl Shared {
     pub(super) fn join(&self, id: UploadId, lengths: &[u64]) -> Result<(), StorageError> {
         let io = |source| StorageError::io("joining the parts", Some(id), source);
         let total = lengths.iter().copied().fold(0, u64::saturating_add);
-        if total > self.room().map_err(io)? {
-            return Err(io(io::ErrorKind::StorageFull.into()));
-        }
+        self.take_room(total).map_err(io)?;
         let joining = self.parts_folder(id).join("whole");
         let joined = self.copy_parts(id, lengths, &joining);
         if joined.is_err() {

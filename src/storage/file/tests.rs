@@ -26,3 +26,16 @@ async fn bytes_that_vanish_under_a_reader_are_an_error_and_never_skipped() {
     reader.read().await.unwrap_err();
     reader.read().await.unwrap_err();
 }
+
+#[tokio::test]
+async fn writers_do_not_take_the_room_that_others_took_since_the_last_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let far = Instant::now() + Duration::from_secs(3600);
+    *store.shared.room.lock() = Some((far, 10));
+    write(&store, 0, vec![1; 8]).await.unwrap();
+    assert_eq!(store.room().await.unwrap(), 2);
+    let refused = write(&store, 8, vec![1; 3]).await.unwrap_err();
+    assert!(matches!(refused.failure, Failure::Full(_)), "{refused}");
+    write(&store, 8, vec![1; 2]).await.unwrap();
+}

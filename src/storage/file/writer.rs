@@ -85,7 +85,8 @@ impl DataWriter for FileWriter {
 
     fn rest(&mut self) -> StoreFuture<'_, ()> {
         match &self.work {
-            // Bytes that are not synced yet are synced through any descriptor of the file.
+            // Bytes that are not synced yet are synced through any descriptor of the file, and one
+            // that is opened later is told of a write-back that failed before.
             Some(work) if work.file.is_some() => self.run(|work| {
                 work.file = None;
                 Ok(())
@@ -99,25 +100,15 @@ impl Work {
     fn write(&mut self, mut pieces: Vec<Bytes>) -> Result<(), StorageError> {
         let bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.check_room(bytes)?;
+        let id = self.id;
+        let io = |source| StorageError::io("writing the data", Some(id), source);
+        self.shared.take_room(bytes).map_err(io)?;
         self.open()?;
         let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
-        write_all_at(file, &mut pieces, self.end)
-            .map_err(|source| StorageError::io("writing the data", Some(self.id), source))?;
+        write_all_at(file, &mut pieces, self.end).map_err(io)?;
         self.end = self.end.saturating_add(bytes);
         self.needs_sync = true;
         Ok(())
-    }
-
-    fn check_room(&self, bytes: u64) -> Result<(), StorageError> {
-        let room = self.shared.room().map_err(|source| {
-            StorageError::io("looking at the free space", Some(self.id), source)
-        })?;
-        if bytes <= room {
-            Ok(())
-        } else {
-            Err(self.fail(Failure::Full(io::ErrorKind::StorageFull.into())))
-        }
     }
 
     fn fail(&self, failure: Failure) -> StorageError {
