@@ -6,12 +6,16 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use crate::protocol::id::UploadId;
+use crate::protocol::upload::Kind;
 use crate::storage::{Failure, Stored};
 
 /// Locks are spread so that requests for different uploads rarely meet.
 const SHARDS: usize = 16;
-/// The records of one shard in each of its two generations.
-const GENERATION: usize = 512;
+/// The bytes of one shard in each of its two generations; 16 MiB in all. Typical records are some
+/// hundred bytes long.
+const GENERATION_BYTES: usize = 512 << 10;
+/// What a record takes beside what clients made long.
+const RECORD_BYTES: usize = 1 << 10;
 
 /// Records in memory.
 #[derive(Debug, Default)]
@@ -25,6 +29,8 @@ struct Shard {
     before: HashMap<UploadId, Option<Stored>>,
     /// Records that were used since the last change of generations.
     young: HashMap<UploadId, Stored>,
+    /// The bytes of those.
+    young_bytes: usize,
     /// Records that were used before that, and go next.
     old: HashMap<UploadId, Stored>,
     /// Counts the commits, so that a read that began before one is not kept.
@@ -68,6 +74,12 @@ impl Recent {
         Ok(read)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let count = |shard: &Shard| shard.young.len().saturating_add(shard.old.len());
+        self.shards.iter().map(|shard| count(&shard.lock())).sum()
+    }
+
     /// From now on, and until [`Self::committed`], shows what was there before.
     pub(super) fn begin(&self, id: UploadId, before: Option<Stored>) {
         self.shard(id).lock().before.insert(id, before);
@@ -78,8 +90,7 @@ impl Recent {
         let mut shard = self.shard(id).lock();
         shard.commits = shard.commits.wrapping_add(1);
         shard.before.remove(&id);
-        shard.young.remove(&id);
-        shard.old.remove(&id);
+        shard.forget(id);
         if let Some(stored) = now {
             shard.keep(stored);
         }
@@ -99,10 +110,31 @@ impl Shard {
         Some(Some(stored))
     }
 
+    fn forget(&mut self, id: UploadId) {
+        let bytes = self.young.remove(&id).as_ref().map_or(0, size);
+        self.young_bytes = self.young_bytes.saturating_sub(bytes);
+        self.old.remove(&id);
+    }
+
     fn keep(&mut self, stored: Stored) {
-        if self.young.len() >= GENERATION {
+        self.forget(stored.upload.id());
+        let bytes = size(&stored);
+        if self.young_bytes.saturating_add(bytes) > GENERATION_BYTES {
             self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
         }
+        self.young_bytes = self.young_bytes.saturating_add(bytes);
         self.young.insert(stored.upload.id(), stored);
     }
+}
+
+/// About the bytes of memory that a record takes.
+fn size(stored: &Stored) -> usize {
+    let upload = &stored.upload;
+    let long = match upload.kind() {
+        Kind::Single | Kind::Partial => 0,
+        // Beside its name, the id and the length of each part.
+        Kind::Final(of) => of.as_sent.len().saturating_add(of.parts.len().saturating_mul(24)),
+    };
+    RECORD_BYTES.saturating_add(upload.metadata().as_str().len()).saturating_add(long)
 }

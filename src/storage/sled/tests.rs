@@ -68,3 +68,17 @@ fn a_database_that_cannot_be_opened_is_an_error_and_no_panic() {
     std::fs::create_dir(folder.path().join("db")).unwrap();
     assert!(SledStore::open(folder.path(), Durability::Process).is_err());
 }
+
+#[test]
+fn memory_for_recent_records_is_bounded_by_bytes() {
+    let recent = Recent::default();
+    let field = format!("long {}", "YWFh".repeat(4_000));
+    let metadata = Metadata::parse(&field).unwrap();
+    for number in 0..4_000_u128 {
+        let id = UploadId::from_bytes((number << 112 | number).to_be_bytes());
+        let upload = Upload::new(id, None, metadata.clone(), Timestamp(0));
+        recent.committed(id, Some(Stored { upload, version: Version(1) }));
+    }
+    let kept = recent.len();
+    assert!(kept > 500 && kept * field.len() <= 17 << 20, "{kept}");
+}
