@@ -1,11 +1,11 @@
 //! The one thread that writes records, for all who wait: group commit.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::log::Log;
 use super::recent::Recent;
 use super::{failure, read, record_key, wake_key};
 use crate::protocol::id::UploadId;
@@ -45,8 +45,8 @@ pub(super) struct Request {
 
 pub(super) struct Committer {
     database: sled::Db,
-    /// sled's log, when it is to be synced.
-    log: Option<File>,
+    /// What sled itself does not sync, when it is to be.
+    log: Option<Log>,
     recent: Arc<Recent>,
 }
 
@@ -60,13 +60,13 @@ struct Group {
 }
 
 impl Committer {
-    pub(super) fn new(database: sled::Db, log: Option<File>, recent: Arc<Recent>) -> Self {
+    pub(super) fn new(database: sled::Db, log: Option<Log>, recent: Arc<Recent>) -> Self {
         Self { database, log, recent }
     }
 
     /// Commits until nobody can ask any more, or a commit failed: what the database holds in
     /// memory is ahead of the disk then, and nothing may be built on it.
-    pub(super) fn run(self, mut queue: mpsc::Receiver<Request>) {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(first) = queue.blocking_recv() {
             let mut group = Group::default();
             self.add(first, &mut group);
@@ -137,7 +137,7 @@ impl Committer {
         Ok(version)
     }
 
-    fn commit(&self, group: Group) -> Result<(), String> {
+    fn commit(&mut self, group: Group) -> Result<(), String> {
         if group.after.is_empty() {
             for (answer, version) in group.waiting {
                 drop(answer.send(Ok(version)));
@@ -162,11 +162,11 @@ impl Committer {
         Ok(())
     }
 
-    fn make_durable(&self, batch: sled::Batch) -> Result<(), Failure> {
+    fn make_durable(&mut self, batch: sled::Batch) -> Result<(), Failure> {
         self.database.apply_batch(batch).map_err(failure)?;
         self.database.flush().map_err(failure)?;
-        match &self.log {
-            Some(log) => log.sync_data().map_err(Failure::Io),
+        match &mut self.log {
+            Some(log) => log.sync().map_err(Failure::Io),
             None => Ok(()),
         }
     }

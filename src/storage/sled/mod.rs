@@ -4,9 +4,10 @@
 //!
 //! - Seven or more `flush_async` at once hang for ever. One thread writes for all: it takes the
 //!   saves that wait, applies them as one batch and flushes once (group commit).
-//! - `flush` ends in `sync_file_range`, which the loss of power can undo. The log is synced by us.
+//! - `flush` ends in `sync_file_range`, which the loss of power can undo. [`Log`] syncs by itself.
 //! - Reads see a batch before it is durable. [`Recent`] shows what was there before until it is.
 //! - Opening panics on some damage. That is caught and told as an error.
+//! - It cannot be opened on a full disk. Some room is kept for that.
 //!
 //! One tree holds both kinds of keys, so that one batch changes a record and its index entry:
 //!
@@ -16,34 +17,28 @@
 //! ```
 
 mod committer;
+mod log;
+mod open;
 mod recent;
 
-use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use self::committer::{Change, Committer, Request};
+use self::log::Log;
 use self::recent::Recent;
 use super::{Durability, Failure, RecordStore, StorageError, StoreFuture, Stored, Version, codec};
 use crate::protocol::id::UploadId;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Upload;
 
-/// sled's cache in bytes; its default is 1 GiB.
-const CACHE_BYTES: u64 = 64 << 20;
 /// The saves that may wait for the thread that writes; further ones wait to be taken in.
 const QUEUE: usize = 1024;
-/// How long the lock of a process that was just killed may take to be free.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether it is.
-const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Upload records in a sled database.
 pub struct SledStore {
@@ -62,13 +57,11 @@ impl SledStore {
     ///
     /// [`Failure::Damaged`] when it cannot be read, [`Failure::Full`] and [`Failure::Io`].
     pub fn open(folder: &Path, durability: Durability) -> Result<Self, StorageError> {
-        let database = open_database(folder)?;
-        let io = |source| StorageError::io("opening the log of the records", None, source);
+        let database = open::open(folder)?;
         let log = match durability {
-            Durability::PowerLoss => {
-                super::folder::sync_folder(folder).map_err(io)?;
-                Some(File::open(folder.join("db")).map_err(io)?)
-            }
+            Durability::PowerLoss => Some(Log::open(folder).map_err(|source| {
+                StorageError::io("syncing what the records were opened with", None, source)
+            })?),
             Durability::Process => None,
         };
         let recent = Arc::new(Recent::default());
@@ -96,12 +89,11 @@ impl SledStore {
     async fn look<T: Send + 'static>(
         &self,
         doing: &'static str,
-        look: impl FnOnce(sled::Tree, Arc<Recent>) -> Result<T, Failure> + Send + 'static,
+        look: impl FnOnce(sled::Tree, Arc<Recent>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (tree, recent) = (self.tree.clone(), Arc::clone(&self.recent));
-        let looked = spawn_blocking(move || look(tree, recent)).await;
-        let found = looked.unwrap_or_else(|_| Err(Failure::Closed));
-        found.map_err(|failure| StorageError::new(doing, None, failure))
+        let died = |_| StorageError::new(doing, None, Failure::Closed);
+        spawn_blocking(move || look(tree, recent)).await.map_err(died)?
     }
 }
 
@@ -121,11 +113,8 @@ impl RecordStore for SledStore {
         if let Some(known) = self.recent.find(id) {
             return Box::pin(async { Ok(known) });
         }
-        Box::pin(
-            self.look("loading the record", move |tree, recent| {
-                recent.load(id, || read(&tree, id))
-            }),
-        )
+        let doing = "loading the record";
+        Box::pin(self.look(doing, move |tree, recent| load(&tree, &recent, id, doing)))
     }
 
     fn save(&self, upload: Upload, expected: Option<Version>) -> StoreFuture<'_, Version> {
@@ -137,22 +126,29 @@ impl RecordStore for SledStore {
     }
 
     fn due(&self, now: Timestamp, max: usize) -> StoreFuture<'_, Vec<UploadId>> {
-        Box::pin(self.look("looking for what is due", move |tree, _| {
+        let doing = "looking for what is due";
+        Box::pin(self.look(doing, move |tree, _| {
             let end = wake_key(Timestamp(now.0.saturating_add(1)), UploadId::from_bytes([0; 16]));
             let keys = tree.range([WAKE].as_slice()..end.as_slice()).keys().take(max);
-            keys.map(|key| id_at_end(&key.map_err(failure)?)).collect()
+            let ids = keys.map(|key| id_at_end(&key.map_err(failure)?));
+            ids.collect::<Result<_, _>>().map_err(|failure| StorageError::new(doing, None, failure))
         }))
     }
 
     fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>> {
-        Box::pin(self.look("listing the records", move |tree, recent| {
+        let doing = "listing the records";
+        Box::pin(self.look(doing, move |tree, recent| {
             let after =
                 after.map_or_else(|| vec![RECORD], |id| [record_key(id).as_slice(), &[0]].concat());
-            let keys = tree.range(after..vec![RECORD + 1]).keys().take(max);
             let mut found = Vec::new();
-            for key in keys {
-                let id = id_at_end(&key.map_err(failure)?)?;
-                found.extend(recent.load(id, || read(&tree, id))?);
+            for key in tree.range(after..vec![RECORD + 1]).keys() {
+                if found.len() >= max {
+                    break;
+                }
+                let id = key.map_err(failure).and_then(|key| id_at_end(&key));
+                let id = id.map_err(|failure| StorageError::new(doing, None, failure))?;
+                // A record that is being made is not there yet.
+                found.extend(load(&tree, &recent, id, doing)?);
             }
             Ok(found)
         }))
@@ -180,9 +176,24 @@ fn id_at_end(key: &[u8]) -> Result<UploadId, Failure> {
     id.ok_or_else(|| Failure::Damaged("a key is too short".to_owned()))
 }
 
+fn load(
+    tree: &sled::Tree,
+    recent: &Recent,
+    id: UploadId,
+    doing: &'static str,
+) -> Result<Option<Stored>, StorageError> {
+    let loaded = recent.load(id, || read(tree, id));
+    loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))
+}
+
 fn read(tree: &sled::Tree, id: UploadId) -> Result<Option<Stored>, Failure> {
-    let bytes = tree.get(record_key(id)).map_err(failure)?;
-    bytes.map(|bytes| codec::decode(&bytes)).transpose()
+    let Some(bytes) = tree.get(record_key(id)).map_err(failure)? else { return Ok(None) };
+    let stored = codec::decode(&bytes)?;
+    if stored.upload.id() != id {
+        let other = stored.upload.id();
+        return Err(Failure::Damaged(format!("it is the record of upload {other}")));
+    }
+    Ok(Some(stored))
 }
 
 /// What sled said, told apart by whether it means that no room is left.
@@ -195,34 +206,6 @@ fn failure(error: sled::Error) -> Failure {
         sled::Error::Corruption { .. } => Failure::Damaged(error.to_string()),
         other => Failure::Io(io::Error::other(other)),
     }
-}
-
-fn open_database(folder: &Path) -> Result<sled::Db, StorageError> {
-    let begin = Instant::now();
-    loop {
-        let config = sled::Config::new()
-            .path(folder)
-            .cache_capacity(CACHE_BYTES)
-            // Nothing is saved but by the one thread, which flushes what it saves.
-            .flush_every_ms(None);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| Failure::Damaged("opening it ended in a panic".to_owned()))
-            .and_then(|opened| opened.map_err(failure));
-        match opened {
-            Ok(database) => return Ok(database),
-            Err(Failure::Io(error)) if is_locked(&error) && begin.elapsed() < PATIENCE => {
-                thread::sleep(INTERVAL);
-            }
-            Err(failure) => {
-                return Err(StorageError::new("opening the records", None, failure));
-            }
-        }
-    }
-}
-
-/// sled puts the reason of a lock that is held into a text.
-fn is_locked(error: &io::Error) -> bool {
-    error.to_string().contains("could not acquire lock")
 }
 
 #[cfg(test)]

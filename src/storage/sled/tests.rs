@@ -69,6 +69,75 @@ fn a_database_that_cannot_be_opened_is_an_error_and_no_panic() {
     assert!(SledStore::open(folder.path(), Durability::Process).is_err());
 }
 
+#[tokio::test]
+async fn a_page_is_full_also_while_records_are_being_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path(), Durability::Process).unwrap();
+    for number in 0..5 {
+        store.save(upload(number), None).await.unwrap();
+    }
+    store.recent.begin(upload(1).id(), None);
+    let page = store.list(None, 3).await.unwrap();
+    let ids: Vec<_> = page.iter().map(|stored| stored.upload.id()).collect();
+    assert_eq!(ids, [upload(0).id(), upload(2).id(), upload(3).id()]);
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_named_and_taken_for_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path(), Durability::Process).unwrap();
+    let of_another = codec::encode(&upload(7), Version(1)).unwrap();
+    for (number, bytes) in [(1, b"{\"v\":1,".to_vec()), (2, of_another)] {
+        let id = upload(number).id();
+        store.tree.insert(record_key(id), bytes).unwrap();
+        for damaged in [store.load(id).await.unwrap_err(), store.list(None, 9).await.unwrap_err()] {
+            assert!(matches!(damaged.failure, Failure::Damaged(_)), "{damaged}");
+            assert_eq!(damaged.upload, Some(id));
+        }
+        store.tree.remove(record_key(id)).unwrap();
+    }
+}
+
+/// sled moves long nodes to files of their own, which its flush does not sync.
+#[tokio::test]
+async fn all_that_sled_keeps_outside_its_log_is_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open::open(folder.path()).unwrap();
+    let mut log = log::Log::open(folder.path()).unwrap();
+    let on_disk = || {
+        let entries = std::fs::read_dir(folder.path().join("blobs")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+    };
+    for number in 0..200_u8 {
+        database.insert([number], vec![number; 20_000]).unwrap();
+        database.flush().unwrap();
+        log.sync().unwrap();
+        assert!(on_disk().iter().all(|name| log.has_synced(name)));
+    }
+    assert!(!on_disk().is_empty(), "nothing was to be synced");
+    drop((database, log));
+    let database = open::open(folder.path()).unwrap();
+    let log = log::Log::open(folder.path()).unwrap();
+    assert!(on_disk().iter().all(|name| log.has_synced(name)));
+    assert_eq!(database.get([199]).unwrap().unwrap(), vec![199; 20_000]);
+}
+
+#[test]
+fn a_database_on_a_full_disk_is_opened_with_what_was_kept_for_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let ballast = folder.path().join("ballast");
+    drop(open::open(folder.path()).unwrap());
+    assert_eq!(ballast.metadata().unwrap().len(), 16 << 20);
+    let opened = open::open_with(folder.path(), || {
+        if ballast.exists() { Err(Failure::Full(io::ErrorKind::StorageFull.into())) } else { Ok(1) }
+    });
+    assert_eq!(opened.unwrap(), 1);
+    let refused = open::open_with(folder.path(), || {
+        Err::<(), _>(Failure::Full(io::ErrorKind::StorageFull.into()))
+    });
+    assert!(matches!(refused.unwrap_err().failure, Failure::Full(_)));
+}
+
 #[test]
 fn memory_for_recent_records_is_bounded_by_bytes() {
     let recent = Recent::default();

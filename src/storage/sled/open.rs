@@ -1,0 +1,87 @@
+//! Opens the database: waits for a process that is still ending, takes a panic for damage, and has
+//! kept room for opening it when the disk is full (sled 0.34.7 writes when it opens).
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::failure;
+use crate::storage::{Failure, StorageError};
+
+/// sled's cache in bytes; its default is 1 GiB.
+const CACHE_BYTES: u64 = 64 << 20;
+/// How long the lock of a process that was just killed may take to be free.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether it is.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// The room that is given up for opening the database on a full disk, in bytes.
+const BALLAST_BYTES: u64 = 16 << 20;
+/// Its name in the folder of the database.
+const BALLAST: &str = "ballast";
+
+pub(super) fn open(folder: &Path) -> Result<sled::Db, StorageError> {
+    open_with(folder, || {
+        let config = sled::Config::new()
+            .path(folder)
+            .cache_capacity(CACHE_BYTES)
+            // Nothing is saved but by the one thread, which flushes what it saves.
+            .flush_every_ms(None);
+        catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| Failure::Damaged("opening it ended in a panic".to_owned()))?
+            .map_err(failure)
+    })
+}
+
+pub(super) fn open_with<T>(
+    folder: &Path,
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, StorageError> {
+    let begin = Instant::now();
+    let mut has_ballast = true;
+    loop {
+        match attempt() {
+            Ok(opened) => {
+                keep_ballast(folder);
+                return Ok(opened);
+            }
+            Err(Failure::Io(error)) if is_locked(&error) && begin.elapsed() < PATIENCE => {
+                thread::sleep(INTERVAL);
+            }
+            Err(Failure::Full(_)) if has_ballast => {
+                tracing::warn!("the disk is full; giving up what was kept for opening the records");
+                // Without it the next attempt tells how it is.
+                let _ = fs::remove_file(folder.join(BALLAST));
+                has_ballast = false;
+            }
+            Err(failure) => {
+                return Err(StorageError::new("opening the records", None, failure));
+            }
+        }
+    }
+}
+
+/// Makes the ballast if it is not there. Where there is no room for it, there is none.
+fn keep_ballast(folder: &Path) {
+    let path = folder.join(BALLAST);
+    if fs::metadata(&path).is_ok_and(|found| found.len() == BALLAST_BYTES) {
+        return;
+    }
+    let made = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+    let filled = made.and_then(|file| {
+        fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES).map_err(io::Error::from)
+    });
+    if let Err(error) = filled {
+        tracing::warn!(%error, "no room is kept for opening the records when the disk is full");
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// sled puts the reason of a lock that is held into a text.
+fn is_locked(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
