@@ -124,3 +124,15 @@ async fn what_cannot_be_concatenated_is_refused() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_thousand_parts_are_concatenated_by_one_request() {
+    let server = TestServer::start().await;
+    let content = pattern(7);
+    let part = server.create_with("Upload-Concat: partial\r\n", &content).await;
+    let url = format!("http://uploads.example.org:1080{part}");
+    let parts = vec![url; 1000];
+    let path = concatenate(&server, &parts).await;
+    assert_eq!(server.get(&path, "").await.content, content.repeat(1000));
+    server.stop().await;
+}

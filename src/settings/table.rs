@@ -226,7 +226,7 @@ impl Connections {
             )?,
             max_header_bytes: table.read(
                 "max-header-bytes",
-                "64KiB",
+                "128KiB",
                 &memory_size().between("8KiB", "1MiB"),
                 "Largest head of a request: its first line and all header fields",
             )?,
