@@ -65,27 +65,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::digest::Blake3Digest;
     use crate::protocol::id::UploadId;
     use crate::protocol::metadata::Metadata;
+    use crate::protocol::operation::Completion;
     use crate::protocol::tree::Frontier;
     use crate::protocol::units::Timestamp;
-    use crate::protocol::upload::GoneReason;
+    use crate::protocol::upload::{Admission, Final, GoneReason, Kind};
 
     fn upload(length: Option<u64>) -> Upload {
         let metadata = Metadata::parse("filename d29ybGQ=,flag").unwrap();
         Upload::new(UploadId::from_bytes([9; 16]), length, metadata, Timestamp(5))
-    }
-
-    #[test]
-    fn every_state_is_read_as_it_was_written() {
-        let receiving = upload(None).with_tree(Some(Frontier::default()));
-        let gone = upload(Some(3)).gone(GoneReason::Expired, Timestamp(6));
-        let empty = upload(Some(0)).expiring(Some(Timestamp(7))).completed(None, Timestamp(8));
-        for upload in [receiving, gone, empty] {
-            let stored = Stored { upload, version: Version(4) };
-            let bytes = encode(&stored.upload, stored.version).unwrap();
-            assert_eq!(decode(&bytes).unwrap(), stored);
-        }
     }
 
     #[test]
@@ -104,7 +94,61 @@ mod tests {
         }
     }
 
+    /// Every state an upload can come to, by its transitions.
+    fn uploads() -> impl Strategy<Value = Upload> {
+        let times = (0..u64::MAX, any::<u64>(), proptest::option::of(any::<u64>()));
+        let lengths = prop::collection::vec(0..1_u64 << 40, 0..4);
+        (any::<[u8; 16]>(), 0..7_u8, "[!-+\\--~]{1,9}", times, lengths, any::<u64>()).prop_map(
+            |(id, state, key, (created, at, expires), lengths, offset)| {
+                let metadata = Metadata::parse(&key).unwrap();
+                let new = Upload::new(UploadId::from_bytes(id), None, metadata, Timestamp(created));
+                let digest = Some(Blake3Digest::of(&id));
+                let now = Timestamp(at);
+                let of_parts = || {
+                    let parts = lengths.iter().map(|_| UploadId::from_bytes(id)).collect();
+                    let kind = Kind::Final(Final { parts, as_sent: format!("final;{key}").into() });
+                    new.clone().of_kind(kind)
+                };
+                let upload = match state {
+                    0 => new.of_kind(Kind::Partial).with_tree(Some(Frontier::default())),
+                    1 | 2 => {
+                        let (ceiling, length) = (u64::MAX, Some(offset));
+                        let completion = Completion::AtEnd;
+                        let admission = Admission { offset: 0, ceiling, length, completion };
+                        let received = new.received(&admission, offset, None);
+                        if state == 1 { received } else { received.completed(digest, now) }
+                    }
+                    3 => of_parts().waiting(Some(offset), now),
+                    4 => of_parts().concatenated(lengths.clone().into(), now),
+                    5 => of_parts().concatenated(lengths.clone().into(), now).joined(digest),
+                    _ => new.gone(GoneReason::Lost, now),
+                };
+                upload.expiring(expires.map(Timestamp))
+            },
+        )
+    }
+
     proptest! {
+        #[test]
+        fn any_upload_is_read_as_it_was_written(upload in uploads(), version in any::<u64>()) {
+            let stored = Stored { upload, version: Version(version) };
+            let bytes = encode(&stored.upload, stored.version).unwrap();
+            prop_assert_eq!(decode(&bytes).unwrap(), stored);
+        }
+
+        #[test]
+        fn a_record_with_changed_bytes_is_read_without_a_panic(
+            upload in uploads(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = encode(&upload, Version(1)).unwrap();
+            for (index, byte) in changes {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = decode(&bytes);
+        }
+
         #[test]
         fn any_bytes_are_read_without_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..60),
