@@ -62,6 +62,12 @@ impl Log {
         self.file.sync_data()
     }
 
+    /// From now on, fails to sync.
+    #[cfg(test)]
+    pub(super) fn break_disk(&mut self) {
+        self.file = File::open("/dev/null").unwrap();
+    }
+
     #[cfg(test)]
     pub(super) fn has_synced(&self, name: &std::ffi::OsStr) -> bool {
         self.synced.contains(name)

@@ -64,6 +64,10 @@ impl SledStore {
             })?),
             Durability::Process => None,
         };
+        Self::start(database, log)
+    }
+
+    fn start(database: sled::Db, log: Option<Log>) -> Result<Self, StorageError> {
         let recent = Arc::new(Recent::default());
         let (requests, queue) = mpsc::channel(QUEUE);
         let tree = (*database).clone();

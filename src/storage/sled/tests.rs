@@ -49,6 +49,25 @@ async fn a_record_is_not_shown_before_it_is_durable() {
 }
 
 #[tokio::test]
+async fn after_a_failed_sync_what_was_durable_is_shown_and_nothing_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path(), Durability::PowerLoss).unwrap();
+    let first = store.save(upload(1), None).await.unwrap();
+    drop(store);
+    let mut log = Log::open(folder.path()).unwrap();
+    log.break_disk();
+    let store = SledStore::start(open::open(folder.path()).unwrap(), Some(log)).unwrap();
+    let next = upload(1).expiring(Some(Timestamp(7)));
+    let failed = store.save(next, Some(first)).await.unwrap_err();
+    assert!(matches!(failed.failure, Failure::Io(_)), "{failed}");
+    let closed = store.save(upload(2), None).await.unwrap_err();
+    assert!(matches!(closed.failure, Failure::Closed), "{closed}");
+    let durable = Stored { upload: upload(1), version: first };
+    assert_eq!(store.load(upload(1).id()).await.unwrap(), Some(durable.clone()));
+    assert_eq!(store.list(None, 9).await.unwrap(), [durable]);
+}
+
+#[tokio::test]
 async fn a_read_that_a_commit_overtook_is_not_kept() {
     let recent = Recent::default();
     let id = upload(1).id();
