@@ -48,6 +48,8 @@ impl Engine {
             self.remove_unsaved(upload.id()).await;
             return Err(error.into());
         }
+        let parts = made_of.parts.len();
+        tracing::info!(upload = %upload.id(), parts, "final upload is created");
         if upload.is_complete() {
             self.start_join(upload.id());
         }

@@ -151,12 +151,15 @@ impl Engine {
             let upload = if is_empty { upload.completed(digest, now) } else { upload };
             let upload = self.with_expiry(upload);
             self.records.save(upload.clone(), None).await?;
+            tracing::info!(upload = %id, length = creation.length, "upload is created");
             return Ok(upload);
         };
         let engine = Arc::clone(self);
         self.see_through(async move {
             let lease = engine.leases.acquire(id).await?;
-            engine.take(lease, (upload, None), append, content).await
+            let created = engine.take(lease, (upload, None), append, content).await?;
+            tracing::info!(upload = %id, length = creation.length, "upload is created");
+            Ok(created)
         })
         .await
     }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::{Engine, Fault};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::{GoneReason, State};
@@ -11,6 +13,8 @@ use crate::storage::StorageError;
 
 /// How often the sweep looks for what is due.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// The rest between two looks while there is more, so that requests have their turn.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The uploads that one look takes on.
 const BATCH: usize = 256;
 
@@ -23,8 +27,15 @@ impl Engine {
                 () = self.stopping.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "the sweep failed and is tried again");
+            loop {
+                match self.sweep().await {
+                    Ok(BATCH) => sleep(PAUSE).await,
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "could not look for what is due; trying again");
+                        break;
+                    }
+                }
             }
         }
     }
@@ -33,11 +44,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The store could not; what was done stays done, and the rest is due again.
+    /// The store could not tell what is due. An upload that fails is logged and is due again; it
+    /// does not keep the others.
     pub async fn sweep(self: &Arc<Self>) -> Result<usize, StorageError> {
         let due = self.records.due(self.now(), BATCH).await?;
         for id in &due {
-            self.sweep_one(*id).await?;
+            if let Err(error) = self.sweep_one(*id).await {
+                tracing::warn!(%error, "could not sweep an upload; trying again");
+            }
         }
         Ok(due.len())
     }

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::body::{RequestContent, ResponseBody};
 use super::cors;
@@ -75,11 +76,22 @@ impl Handler {
             headers: &parts.headers,
             content_length: content.exact_length(),
         };
-        let done = match tus::decode(&head, self.engine.limits()) {
-            Ok(operation) => self.carry_out(operation, parts, content).await,
-            Err(refusal) => Err(refusal.into()),
+        let span = match target {
+            Target::Upload(Some(id)) => {
+                tracing::debug_span!("request", method = %parts.method, dialect = "tus", upload = %id)
+            }
+            Target::Upload(None) | Target::Collection => {
+                tracing::debug_span!("request", method = %parts.method, dialect = "tus")
+            }
         };
-        done.unwrap_or_else(|fault| tell_fault(&fault))
+        let answer = async {
+            let done = match tus::decode(&head, self.engine.limits()) {
+                Ok(operation) => self.carry_out(operation, parts, content).await,
+                Err(refusal) => Err(refusal.into()),
+            };
+            done.unwrap_or_else(|fault| tell_fault(&fault))
+        };
+        answer.instrument(span).await
     }
 
     async fn carry_out(
@@ -168,7 +180,10 @@ fn text(message: &str) -> ResponseBody {
 /// without its details, which go to the log.
 fn tell_fault(fault: &Fault) -> Response<ResponseBody> {
     let (head, message) = match fault {
-        Fault::Refused(refusal) => (tus::encode_refusal(refusal), refusal.to_string()),
+        Fault::Refused(refusal) => {
+            tracing::debug!(%refusal, "refused");
+            (tus::encode_refusal(refusal), refusal.to_string())
+        }
         Fault::Storage(error) => tell_storage_error(error),
     };
     let mut response = response(head, text(&message));
