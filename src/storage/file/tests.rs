@@ -20,8 +20,16 @@ async fn bytes_that_vanish_under_a_reader_are_an_error_and_never_skipped() {
     let mut reader = store.reader(id(), &Placement::Whole, 0..1 << 20).await.unwrap();
     let path = folder.path().join("ab").join(id().to_string());
     OpenOptions::new().write(true).open(path).unwrap().set_len(300_000).unwrap();
-    assert_eq!(reader.read().await.unwrap().len(), 256 << 10);
-    let failed = reader.read().await.unwrap_err();
+    // The first piece was read when it was opened, and perhaps the one after it.
+    let mut whole_pieces = 0;
+    let failed = loop {
+        match reader.read().await {
+            Ok(piece) => assert_eq!(piece.len(), 256 << 10),
+            Err(failed) => break failed,
+        }
+        whole_pieces += 1;
+    };
+    assert!((1..=2).contains(&whole_pieces), "{whole_pieces}");
     assert!(matches!(failed.failure, Failure::Missing), "{failed}");
     reader.read().await.unwrap_err();
     reader.read().await.unwrap_err();
