@@ -156,7 +156,10 @@ impl DataStore for FileStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed?,
             }
-            shared.release_parts(id)
+            let released = shared.release_parts(id);
+            // Whoever asks next is to see the room that this gave back.
+            *shared.room.lock() = None;
+            released
         }))
     }
 

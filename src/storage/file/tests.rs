@@ -47,3 +47,14 @@ async fn writers_do_not_take_the_room_that_others_took_since_the_last_look() {
     assert!(matches!(refused.failure, Failure::Full(_)), "{refused}");
     write(&store, 8, vec![1; 2]).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_room_that_a_removal_gives_back_is_seen_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let far = Instant::now() + Duration::from_secs(3600);
+    *store.shared.room.lock() = Some((far, 0));
+    write(&store, 0, vec![1; 8]).await.unwrap_err();
+    store.remove(id()).await.unwrap();
+    write(&store, 0, vec![1; 8]).await.unwrap();
+}
