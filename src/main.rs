@@ -11,6 +11,7 @@ use resumed::clock::Clock;
 use resumed::engine::Engine;
 use resumed::server;
 use resumed::settings::{LogFormat, Logging, Settings, flags};
+use resumed::storage::StorageError;
 use resumed::storage::file::FileStore;
 use resumed::storage::folder::DataFolder;
 use resumed::storage::sled::SledStore;
@@ -71,10 +72,15 @@ fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
 
 async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let storage = &settings.storage;
-    let folder = DataFolder::open(&storage.data_dir)?;
-    let records = Arc::new(SledStore::open(&folder.records(), storage.durability)?);
-    let data = FileStore::open(folder.uploads(), storage.durability, storage.min_free_bytes)?;
-    let engine = Engine::new(records, Arc::new(data), Clock::System, settings.uploads.clone());
+    let in_folder = |error: StorageError| {
+        format!("cannot use the data folder {}: {error}", storage.data_dir.display())
+    };
+    let folder = DataFolder::open(&storage.data_dir).map_err(in_folder)?;
+    let records = SledStore::open(&folder.records(), storage.durability).map_err(in_folder)?;
+    let data = FileStore::open(folder.uploads(), storage.durability, storage.min_free_bytes)
+        .map_err(in_folder)?;
+    let engine =
+        Engine::new(Arc::new(records), Arc::new(data), Clock::System, settings.uploads.clone());
     let address = settings.listening.address;
     let listener = TcpListener::bind(address)
         .await

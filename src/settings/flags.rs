@@ -10,7 +10,7 @@ use clap::{Arg, ArgMatches, Command};
 use super::keys;
 use super::sources::CONFIG;
 
-const ABOUT: &str = "Serve resumable uploads (tus 1.0.0 and Resumable Uploads for HTTP) and \
+const ABOUT: &str = "Serve resumable uploads (tus 1.0.0) and \
                      downloads of them";
 
 const AFTER_HELP: &str = "\
