@@ -107,7 +107,7 @@ impl Appending {
                 self.digests.verify(&self.engine, trailer, written).await?;
             }
         }
-        self.save_end(end, ending == Ending::Whole).await?;
+        self.save_at(end, ending == Ending::Whole).await?;
         Ok(refusal)
     }
 
@@ -170,15 +170,17 @@ impl Appending {
         // The sync early keeps the one at the end short, whether or not the record may say so yet.
         writer.commit().await?;
         if !self.digests.has_checksum() {
-            self.save(self.received(progress.offset)).await?;
+            self.save_at(progress.offset, false).await?;
         }
         progress.saved_offset = progress.offset;
         progress.saved_at = Instant::now();
         Ok(())
     }
 
-    /// Records where the content ended.
-    async fn save_end(&mut self, offset: u64, is_whole: bool) -> Result<(), StorageError> {
+    /// Records how far the content came. At a checkpoint too, the last byte completes the upload: a
+    /// record that has all bytes and is not complete would stay so after a crash, since its client
+    /// would see the length for an offset and be content.
+    async fn save_at(&mut self, offset: u64, is_whole: bool) -> Result<(), StorageError> {
         // An append of nothing to a complete upload is how a client asks whether it is complete.
         if self.upload.is_complete() {
             return Ok(());

@@ -1,0 +1,89 @@
+//! A running append is recorded as it goes, so that a crash loses little and others see it move.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use resumed::clock::Clock;
+use resumed::engine::content::{Content, Piece};
+use resumed::engine::{Engine, Policy};
+use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
+use resumed::protocol::metadata::Metadata;
+use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
+use resumed::protocol::refusal::Refusal;
+use resumed::protocol::units::Timestamp;
+use resumed::protocol::upload::{Kind, Upload};
+use resumed::storage::memory::MemoryStore;
+
+/// Longer than the interval of the checkpoints.
+const A_WHILE: Duration = Duration::from_secs(20);
+
+/// Some bytes, and then silence.
+struct Stalling(Option<Bytes>);
+
+impl Content for Stalling {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Piece::Bytes(bytes)))
+    }
+
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        Ok(None)
+    }
+}
+
+/// An upload of ten bytes, of which an append sends some and then stalls for a while.
+async fn stalled(sent: &'static [u8], checksum: Option<ExpectedChecksum>) -> Upload {
+    let store = MemoryStore::new();
+    let engine = Engine::new(
+        Arc::new(store.clone()),
+        Arc::new(store),
+        Clock::manual(Timestamp(0)),
+        Policy::default(),
+    );
+    let creation = Creation {
+        kind: Kind::Single,
+        length: Some(10),
+        metadata: Metadata::default(),
+        content: None,
+    };
+    let id = engine.create(creation, Box::new(Stalling(None))).await.unwrap().id();
+    let append = Append {
+        offset: 0,
+        length: None,
+        content_length: Some(10),
+        completion: Completion::AtLength,
+        checksum,
+    };
+    let content = Box::new(Stalling(Some(Bytes::from_static(sent))));
+    let task = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { engine.append(id, append, content).await }
+    });
+    tokio::time::sleep(A_WHILE).await;
+    let seen = engine.look(id).await.unwrap();
+    engine.stop().await;
+    drop(task.await);
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stalled_append_sent_is_recorded_after_a_while() {
+    assert_eq!(stalled(b"hello", None).await.offset(), Some(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_byte_completes_the_upload_though_the_message_does_not_end() {
+    assert!(stalled(b"helloworld", None).await.is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_under_a_checksum_is_recorded_before_it_matched() {
+    let mut checksummer = Checksummer::new(Algorithm::Sha1);
+    checksummer.update(b"helloworld");
+    let checksum = ExpectedChecksum::Given(checksummer.finish());
+    let upload = stalled(b"helloworld", Some(checksum)).await;
+    assert_eq!(upload.offset(), Some(0));
+    assert!(!upload.is_complete());
+}
