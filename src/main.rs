@@ -15,6 +15,7 @@ use resumed::storage::StorageError;
 use resumed::storage::file::FileStore;
 use resumed::storage::folder::DataFolder;
 use resumed::storage::sled::SledStore;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,7 @@ fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    raise_descriptor_limit(settings.connections.max_connections);
     let storage = &settings.storage;
     let in_folder = |error: StorageError| {
         format!("cannot use the data folder {}: {error}", storage.data_dir.display())
@@ -92,6 +94,20 @@ async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
     signals.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lets the process open as many files as the system allows it: a connection takes one, and its
+/// upload another while bytes come.
+fn raise_descriptor_limit(max_connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
+    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_mul(2);
+    if let Some(allowed) = limit.maximum.filter(|allowed| *allowed < wanted) {
+        tracing::warn!(allowed, wanted, "fewer files may be open than max-connections can need");
+    }
 }
 
 /// Waits for SIGTERM or SIGINT, and then tells the server to stop.
