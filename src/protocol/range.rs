@@ -47,6 +47,11 @@ impl ByteRange {
         self.first..self.last.saturating_add(1)
     }
 
+    fn touches(self, other: Self) -> bool {
+        self.first <= other.last.saturating_add(MAX_GAP_BYTES)
+            && other.first <= self.last.saturating_add(MAX_GAP_BYTES)
+    }
+
     /// The value of `Content-Range` for these bytes of a representation of `length` bytes.
     pub fn content_range(self, length: u64) -> String {
         format!("bytes {self}/{length}")
@@ -133,20 +138,20 @@ fn is_less(one: &str, other: &str) -> bool {
     (one.len(), one) < (other.len(), other)
 }
 
-/// Joins neighbours in the list that overlap or nearly touch; the order stays.
+/// Joins what overlaps or nearly touches, so that no byte is sent twice; each joined range stands
+/// where the first of its ranges stood.
 fn coalesce(ranges: Vec<ByteRange>) -> Vec<ByteRange> {
     let mut joined: Vec<ByteRange> = Vec::with_capacity(ranges.len());
-    'next: for range in ranges {
-        for known in &mut joined {
-            let touches = range.first <= known.last.saturating_add(MAX_GAP_BYTES)
-                && known.first <= range.last.saturating_add(MAX_GAP_BYTES);
-            if touches {
-                known.first = known.first.min(range.first);
-                known.last = known.last.max(range.last);
-                continue 'next;
-            }
+    for mut range in ranges {
+        let mut place = joined.len();
+        // A range that grew may touch others that it did not touch before.
+        while let Some(index) = joined.iter().position(|known| known.touches(range)) {
+            let known = joined.remove(index);
+            range.first = range.first.min(known.first);
+            range.last = range.last.max(known.last);
+            place = place.min(index);
         }
-        joined.push(range);
+        joined.insert(place, range);
     }
     joined
 }
@@ -243,6 +248,9 @@ mod tests {
         let many = (0..=MAX_RANGES).map(|n| format!("{}-{}", n * 500, n * 500)).collect::<Vec<_>>();
         assert_eq!(of(&format!("bytes={}", many.join(",")), 1_000_000), Selection::Whole);
         assert_eq!(of("bytes=0-99,50-149,150-199", 1000), ranges(&[(0, 199)]));
+        assert_eq!(of("bytes=500-599,0-9,5-550", 1000), ranges(&[(0, 599)]));
+        let around = "bytes=800-809,300-309,500-509,310-499";
+        assert_eq!(of(around, 1000), ranges(&[(800, 809), (300, 509)]));
     }
 
     #[test]
