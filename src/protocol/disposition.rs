@@ -68,7 +68,8 @@ fn is_media_type(text: &str) -> bool {
     };
     let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
     text.len() <= MAX_MEDIA_TYPE_BYTES
-        && essence.trim().split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+        // Not `trim`: it takes spaces off that are no ASCII and would be sent.
+        && essence.trim_end_matches(' ').split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
         && parameters.bytes().all(is_plain)
 }
 
@@ -96,16 +97,16 @@ pub fn safe_name(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let is_safe = |c: &char| !c.is_control() && !is_invisible(*c);
     let clean: String = last.chars().filter(is_safe).collect();
-    let clean = clean.trim();
-    if clean.chars().all(|c| c == '.') {
-        return None;
-    }
-    Some(shorten(clean))
+    let short = shorten(clean.trim());
+    // The cut may have come behind a space, or have left nothing but dots.
+    let name = short.trim_end();
+    (!name.chars().all(|c| c == '.')).then(|| name.to_owned())
 }
 
 /// Characters that turn the direction of a text, or cannot be seen: `gpj.exe` is shown as an image.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn shorten(name: &str) -> String {
@@ -165,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_was_cut_is_still_a_safe_one() {
+        assert_eq!(safe_name(&format!("{}{}", ".".repeat(260), "a".repeat(17))), None);
+        let name = safe_name(&format!("{} {}", "a".repeat(254), "b".repeat(20))).unwrap();
+        assert_eq!(name, "a".repeat(254));
+    }
+
+    #[test]
+    fn a_name_cannot_turn_its_direction() {
+        let marks = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}";
+        assert_eq!(attachment(&format!("a{marks}.exe")), "attachment; filename=\"a.exe\"");
+    }
+
+    #[test]
     fn only_harmless_types_are_shown_in_place() {
         for shown in ["image/png", "Image/PNG", "text/plain; charset=utf-8"] {
             assert!(media_type(Some(shown.as_bytes())).1, "{shown}");
@@ -174,7 +188,16 @@ mod tests {
             let (value, is_inline) = media_type(Some(saved.as_bytes()));
             assert_eq!((value.to_str().unwrap(), is_inline), (saved, false));
         }
-        for wrong in ["", "image", "image/", "image/png\r\nX: 1", "a b/c", "null", "\u{e9}/x"] {
+        for wrong in [
+            "",
+            "image",
+            "image/",
+            "image/png\r\nX: 1",
+            "a b/c",
+            "null",
+            "\u{e9}/x",
+            "image/png\u{a0};a",
+        ] {
             let (value, is_inline) = media_type(Some(wrong.as_bytes()));
             assert_eq!((value.to_str().unwrap(), is_inline), ("application/octet-stream", false));
         }
