@@ -84,6 +84,10 @@ pub struct RunningSha256 {
 /// The first byte of a saved [`RunningSha256`]. A sha2 release with another form of state (0.12)
 /// takes the next number, so that no state is ever misread.
 const SAVED_FORM: u8 = 1;
+/// Where the number of whole blocks stands in the state of sha2 0.11: behind eight words. The number
+/// of bytes after those blocks follows it.
+const SHA256_STATE_BYTES: usize = 32;
+const SHA256_BLOCK_BYTES: u64 = 64;
 
 impl RunningSha256 {
     /// The digest of no bytes.
@@ -126,6 +130,13 @@ impl RunningSha256 {
         let ([SAVED_FORM], saved) = saved.split_first_chunk()? else { return None };
         let (length, state) = saved.split_first_chunk()?;
         let length = Some(u64::from_le_bytes(*length)).filter(|length| *length <= MAX_LENGTH)?;
+        // sha2 believes its own count of blocks, and multiplies it without a check.
+        let (blocks, rest) = state.get(SHA256_STATE_BYTES..)?.split_first_chunk()?;
+        let (pending, _) = rest.split_first()?;
+        let counted = u64::from_le_bytes(*blocks).checked_mul(SHA256_BLOCK_BYTES)?;
+        if counted.checked_add(u64::from(*pending)) != Some(length) {
+            return None;
+        }
         let hasher = Sha256::deserialize(state.try_into().ok()?).ok()?;
         Some(Self { hasher, length })
     }
@@ -190,6 +201,18 @@ mod tests {
     }
 
     /// The form that records hold on disks; a sha2 that changes it must not go unnoticed.
+    #[test]
+    fn a_state_of_another_number_of_bytes_than_its_length_is_damaged() {
+        let saved = sha256_of(&[7; 130]).save();
+        assert!(RunningSha256::resume(&saved).is_some());
+        // The length, the number of whole blocks, and that of the bytes after them.
+        for at in [1, 8, 41, 48, 49] {
+            let mut damaged = saved.clone();
+            damaged[at] ^= 1;
+            assert!(RunningSha256::resume(&damaged).is_none(), "byte {at}");
+        }
+    }
+
     #[test]
     fn a_state_saved_by_an_earlier_release_is_resumed() {
         let initial_words: [u32; 8] = [
