@@ -149,7 +149,7 @@ impl Engine {
         let engine = Arc::clone(self);
         self.tasks.spawn(async move {
             let join = async {
-                let _turn = engine.join_turn.lock().await;
+                let _turn = engine.join_turn.acquire().await;
                 if let Err(error) = engine.join(id).await {
                     tracing::warn!(%error, "the parts of an upload are not joined yet");
                 }

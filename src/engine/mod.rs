@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,7 +60,7 @@ pub struct Engine {
     /// The uploads whose parts are being joined, or wait for their turn.
     joining: Mutex<HashSet<UploadId>>,
     /// One at a time: they take the disk from those who wait for an answer.
-    join_turn: tokio::sync::Mutex<()>,
+    join_turn: Semaphore,
     /// Owns the appends: a client that goes away does not end the saving of what it sent.
     tasks: TaskTracker,
 }
@@ -98,7 +99,7 @@ impl Engine {
             leases: Arc::default(),
             stopping: CancellationToken::new(),
             joining: Mutex::default(),
-            join_turn: tokio::sync::Mutex::default(),
+            join_turn: Semaphore::new(1),
             tasks: TaskTracker::new(),
         })
     }
