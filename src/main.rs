@@ -1,35 +1,15 @@
-//! The program `resumed`: reads the command line, sets up logging and hands over to the library.
+//! The program `resumed`: reads the command line and hands over to the command that it names.
 
-use std::env;
-use std::error::Error;
-use std::io::{self, IsTerminal, Write as _};
+mod commands;
+
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use clap::{ArgMatches, Command};
-use resumed::clock::Clock;
-use resumed::engine::Engine;
-use resumed::server;
-use resumed::settings::{LogFormat, Logging, Settings, flags};
-use resumed::storage::StorageError;
-use resumed::storage::file::FileStore;
-use resumed::storage::folder::DataFolder;
-use resumed::storage::sled::SledStore;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
-
-/// The command line or the settings are wrong; clap uses the same code.
-const EXIT_USAGE: u8 = 2;
+use clap::Command;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
-        Some(("serve", matches)) => serve_command(matches),
+        Some(("serve", matches)) => commands::serve::run(matches),
         _ => unreachable!("clap lets no other subcommand through"),
     }
 }
@@ -41,96 +21,5 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .subcommand(flags::serve_command())
-}
-
-fn serve_command(matches: &ArgMatches) -> ExitCode {
-    let settings = match Settings::resolve(&flags::given(matches), env::vars_os()) {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("resumed: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
-    set_up_log(&settings.logging);
-    match serve(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("resumed: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Serves until the process is told to stop.
-fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve_async(settings));
-    // What still reads a file for a client that is gone need not be waited for.
-    runtime.shutdown_background();
-    served
-}
-
-async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
-    raise_descriptor_limit(settings.connections.max_connections);
-    let storage = &settings.storage;
-    let in_folder = |error: StorageError| {
-        format!("cannot use the data folder {}: {error}", storage.data_dir.display())
-    };
-    let folder = DataFolder::open(&storage.data_dir).map_err(in_folder)?;
-    let records = SledStore::open(&folder.records(), storage.durability).map_err(in_folder)?;
-    let data = FileStore::open(folder.uploads(), storage.durability, storage.min_free_bytes)
-        .map_err(in_folder)?;
-    let engine =
-        Engine::new(Arc::new(records), Arc::new(data), Clock::System, settings.uploads.clone());
-    let address = settings.listening.address;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    let shutdown = CancellationToken::new();
-    let signals = tokio::spawn(cancel_on_signal(shutdown.clone())?);
-    writeln!(io::stdout(), "{}", settings.ready_line(listener.local_addr()?)?)?;
-    server::run(listener, engine, settings, shutdown).await;
-    signals.abort();
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// Lets the process open as many files as the system allows it: a connection takes one, and its
-/// upload another while bytes come.
-fn raise_descriptor_limit(max_connections: usize) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "could not raise the limit of open files");
-    }
-    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_mul(2);
-    if let Some(allowed) = limit.maximum.filter(|allowed| *allowed < wanted) {
-        tracing::warn!(allowed, wanted, "fewer files may be open than max-connections can need");
-    }
-}
-
-/// Waits for SIGTERM or SIGINT, and then tells the server to stop.
-fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: running requests are ended, what they sent is kept");
-        shutdown.cancel();
-    })
-}
-
-/// Sends events to standard error; standard output is for the ready line.
-fn set_up_log(logging: &Logging) {
-    let lines = fmt::layer().with_writer(io::stderr);
-    let has_colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
-    let lines = match logging.format {
-        LogFormat::Text => lines.with_ansi(has_colours).boxed(),
-        LogFormat::Json => lines.json().boxed(),
-    };
-    tracing_subscriber::registry().with(lines.with_filter(logging.filter.clone())).init();
+        .subcommand(commands::serve::command())
 }

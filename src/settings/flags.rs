@@ -23,11 +23,17 @@ the file over the default. An empty variable counts as not set.";
 
 /// The command `resumed serve` with a flag for each setting.
 pub fn serve_command() -> Command {
+    with_settings(Command::new("serve").about(ABOUT), |_| true)
+}
+
+/// A command with flags for the settings of these names, and with `--config`. Others can be in the
+/// file and the environment all the same, since all commands read the same ones.
+pub fn with_settings(command: Command, has: impl Fn(&str) -> bool) -> Command {
     let config = Arg::new(CONFIG)
         .long(CONFIG)
         .value_name("FILE")
         .help("TOML file with settings [env: RESUMED_CONFIG]");
-    let settings = keys().into_iter().map(|key| {
+    let settings = keys().into_iter().filter(|key| has(key.name)).map(|key| {
         let allowed = if key.also.is_empty() { String::new() } else { format!("[{}] ", key.also) };
         let facts = format!("{allowed}[default: {}] [env: {}]", key.default, key.variable());
         Arg::new(key.name)
@@ -38,17 +44,14 @@ pub fn serve_command() -> Command {
             // So that -5 is refused by the setting, which says what is allowed.
             .allow_negative_numbers(true)
     });
-    Command::new("serve")
-        .about(ABOUT)
-        .after_help(AFTER_HELP)
-        .next_line_help(true)
-        .arg(config)
-        .args(settings)
+    command.after_help(AFTER_HELP).next_line_help(true).arg(config).args(settings)
 }
 
-/// The values of the flags that were given, by key.
+/// The values of the settings that were given as flags, by key; other arguments are left alone.
 pub fn given(matches: &ArgMatches) -> BTreeMap<String, String> {
-    let names = matches.ids().map(clap::Id::as_str);
+    let keys = keys();
+    let is_setting = |name: &&str| *name == CONFIG || keys.iter().any(|key| key.name == *name);
+    let names = matches.ids().map(clap::Id::as_str).filter(is_setting);
     let value = |name: &str| matches.get_one::<String>(name).cloned();
     names.filter_map(|name| Some((name.to_owned(), value(name)?))).collect()
 }
