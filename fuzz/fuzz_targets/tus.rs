@@ -6,13 +6,12 @@ use http::header::{ALLOW, CACHE_CONTROL};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
+use resumed::protocol::head::{RequestHead, Target};
 use resumed::protocol::id::UploadId;
 use resumed::protocol::limits::Limits;
 use resumed::protocol::operation::{Append, Creation, ExpectedChecksum, Operation, Outcome};
 use resumed::protocol::refusal::Refusal;
-use resumed::protocol::tus::{
-    RequestHead, Target, decode, decode_trailers, effective_method, encode, encode_refusal,
-};
+use resumed::protocol::tus::{decode, decode_trailers, effective_method, encode, encode_refusal};
 use resumed::protocol::units::{MAX_LENGTH, Timestamp};
 use resumed::protocol::upload::{Kind, Upload};
 

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod digest_fields;
 pub mod disposition;
 pub mod fields;
+pub mod head;
 pub mod id;
 pub mod limits;
 pub mod metadata;

@@ -16,10 +16,11 @@ use super::cors;
 use super::download;
 use super::location::Locations;
 use crate::engine::{Engine, Fault};
+use crate::protocol::head::{RequestHead, ResponseHead, Target};
 use crate::protocol::id::UploadId;
 use crate::protocol::operation::{Operation, Outcome};
 use crate::protocol::refusal::Refusal;
-use crate::protocol::tus::{self, RequestHead, ResponseHead, Target};
+use crate::protocol::tus;
 use crate::settings::{Connections, Cors};
 use crate::storage::{Failure, StorageError};
 

@@ -4,8 +4,8 @@ use http::header::{FORWARDED, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
 
+use crate::protocol::head::Target;
 use crate::protocol::id::UploadId;
-use crate::protocol::tus::Target;
 use crate::settings::Listening;
 
 /// Where the uploads are, as clients see it.

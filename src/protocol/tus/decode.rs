@@ -4,16 +4,17 @@ use http::header::{CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, Method};
 
 use super::{
-    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, METHOD_OVERRIDE, RequestHead, TUS_RESUMABLE, Target,
-    UPLOAD_CHECKSUM, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA,
-    UPLOAD_METHODS, UPLOAD_OFFSET, VERSION,
+    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, METHOD_OVERRIDE, TUS_RESUMABLE, UPLOAD_CHECKSUM,
+    UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_METHODS,
+    UPLOAD_OFFSET, VERSION,
 };
 use crate::protocol::checksum::Checksum;
+use crate::protocol::head::{RequestHead, Target, is_media_type, single};
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
 use crate::protocol::metadata::Metadata;
 use crate::protocol::operation::{Append, Completion, Creation, ExpectedChecksum, Operation};
-use crate::protocol::refusal::{FieldFault, Refusal};
+use crate::protocol::refusal::Refusal;
 use crate::protocol::units::parse_bytes;
 use crate::protocol::upload::{Final, Kind};
 
@@ -242,31 +243,12 @@ fn media_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     single(headers, CONTENT_TYPE.as_str(), "Content-Type")
 }
 
-/// Media types compare without regard to case (RFC 9110 §8.3.1); parameters say nothing here.
 fn is_content_media_type(given: &str) -> bool {
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case(CONTENT_MEDIA_TYPE)
+    is_media_type(given, CONTENT_MEDIA_TYPE)
 }
 
 fn wrong_media_type(given: Option<&str>) -> Refusal {
     Refusal::UnsupportedMediaType { given: given.map(str::to_owned), expected: CONTENT_MEDIA_TYPE }
-}
-
-/// The value of a field that may stand there once.
-fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &str,
-    field: &'static str,
-) -> Result<Option<&'a str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(Refusal::Field { field, fault: FieldFault::Repeated });
-    }
-    let malformed = |_| Refusal::malformed(field, "has characters other than visible ASCII");
-    value.to_str().map(Some).map_err(malformed)
 }
 
 /// A field that is a number of bytes.

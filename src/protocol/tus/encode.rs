@@ -1,13 +1,14 @@
 //! An outcome or a refusal to a response's head.
 
+use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    EXPIRATION, EXTENSIONS, RETRY_AFTER_S, ResponseHead, TUS_RESUMABLE, UPLOAD_CONCAT,
-    UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET, VERSION,
+    EXPIRATION, EXTENSIONS, RETRY_AFTER_S, TUS_RESUMABLE, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH,
+    UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET, VERSION,
 };
 use crate::protocol::checksum::Algorithm;
+use crate::protocol::head::ResponseHead;
 use crate::protocol::limits::Limits;
 use crate::protocol::operation::Outcome;
 use crate::protocol::refusal::Refusal;
@@ -139,7 +140,7 @@ fn checksum_mismatch() -> StatusCode {
 impl ResponseHead {
     /// A head with `Tus-Resumable`, which every response has (tus 1.0 "Headers").
     fn new(status: StatusCode) -> Self {
-        let mut head = Self { status, headers: HeaderMap::with_capacity(8) };
+        let mut head = Self::with_status(status);
         head.set(TUS_RESUMABLE, VERSION);
         head
     }
@@ -154,13 +155,6 @@ impl ResponseHead {
     fn set_expires(&mut self, upload: &Upload) {
         if let Some(expires) = upload.expires() {
             self.set("upload-expires", &expires.to_imf_fixdate());
-        }
-    }
-
-    /// Sets a field; a value that cannot stand in a header is left out.
-    fn set(&mut self, name: &'static str, value: &str) {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(HeaderName::from_static(name), value);
         }
     }
 }

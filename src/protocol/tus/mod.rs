@@ -7,11 +7,8 @@
 mod decode;
 mod encode;
 
-use http::{HeaderMap, Method, StatusCode};
-
 pub use self::decode::{decode, decode_trailers, effective_method};
 pub use self::encode::{encode, encode_refusal};
-use super::id::UploadId;
 
 /// The version that is spoken here.
 pub const VERSION: &str = "1.0.0";
@@ -27,44 +24,13 @@ const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,te
 /// The extension that depends on a setting.
 const EXPIRATION: &str = ",expiration";
 /// How long a client is asked to wait for a server that restarts, in seconds.
-const RETRY_AFTER_S: &str = "5";
+pub(super) const RETRY_AFTER_S: &str = "5";
 
-const TUS_RESUMABLE: &str = "tus-resumable";
+pub(super) const TUS_RESUMABLE: &str = "tus-resumable";
 const UPLOAD_LENGTH: &str = "upload-length";
 const UPLOAD_OFFSET: &str = "upload-offset";
-const UPLOAD_METADATA: &str = "upload-metadata";
+pub(super) const UPLOAD_METADATA: &str = "upload-metadata";
 const UPLOAD_DEFER_LENGTH: &str = "upload-defer-length";
 const UPLOAD_CONCAT: &str = "upload-concat";
 const UPLOAD_CHECKSUM: &str = "upload-checksum";
 const METHOD_OVERRIDE: &str = "x-http-method-override";
-
-/// What the URL of a request names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The collection, where uploads are created.
-    Collection,
-    /// An upload; `None` when the last segment is no id of ours.
-    Upload(Option<UploadId>),
-}
-
-/// The head of a request, as far as the dialect needs it.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestHead<'a> {
-    /// The method on the request line; see [`effective_method`].
-    pub method: &'a Method,
-    /// What the URL names.
-    pub target: Target,
-    /// The header fields.
-    pub headers: &'a HeaderMap,
-    /// The length of the content in bytes, 0 when there is none; `None` when only its end tells.
-    pub content_length: Option<u64>,
-}
-
-/// The head of a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResponseHead {
-    /// The status.
-    pub status: StatusCode,
-    /// The header fields.
-    pub headers: HeaderMap,
-}

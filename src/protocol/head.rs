@@ -1,0 +1,80 @@
+//! The heads of messages, as far as the dialects need them.
+//!
+//! - RFC 9110 §5 (fields), §6 (messages)
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::id::UploadId;
+use super::refusal::{FieldFault, Refusal};
+
+/// What the URL of a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The collection, where uploads are created.
+    Collection,
+    /// An upload; `None` when the last segment is no id of ours.
+    Upload(Option<UploadId>),
+}
+
+/// The head of a request, as far as the dialects need it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The method on the request line; see [`super::tus::effective_method`].
+    pub method: &'a Method,
+    /// What the URL names.
+    pub target: Target,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+    /// The length of the content in bytes, 0 when there is none; `None` when only its end tells.
+    pub content_length: Option<u64>,
+}
+
+/// The head of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+}
+
+impl ResponseHead {
+    /// A head without fields.
+    pub(super) fn with_status(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::with_capacity(8) }
+    }
+
+    /// Sets a field; a value that cannot stand in a header is left out.
+    pub(super) fn set(&mut self, name: &'static str, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// The value of a field that may stand there once.
+///
+/// # Errors
+///
+/// `Field` when it stands there more often, or has characters other than visible ASCII.
+pub(super) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    field: &'static str,
+) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Refusal::Field { field, fault: FieldFault::Repeated });
+    }
+    let malformed = |_| Refusal::malformed(field, "has characters other than visible ASCII");
+    value.to_str().map(Some).map_err(malformed)
+}
+
+/// Whether a `Content-Type` names this media type: compared without regard to case (RFC 9110
+/// §8.3.1), and without parameters.
+pub(super) fn is_media_type(given: &str, media_type: &str) -> bool {
+    given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)
+}
