@@ -13,6 +13,7 @@ use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
 use resumed::protocol::refusal::Refusal;
+use resumed::protocol::repr_digests::ReprDigests;
 use resumed::protocol::units::Timestamp;
 use resumed::protocol::upload::{Kind, Upload};
 use resumed::storage::memory::MemoryStore;
@@ -46,6 +47,7 @@ async fn stalled(sent: &'static [u8], checksum: Option<ExpectedChecksum>) -> Upl
         kind: Kind::Single,
         length: Some(10),
         metadata: Metadata::default(),
+        declared: ReprDigests::default(),
         content: None,
     };
     let id = engine.create(creation, Box::new(Stalling(None))).await.unwrap().id();

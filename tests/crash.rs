@@ -17,6 +17,7 @@ use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
 use resumed::protocol::refusal::Refusal;
+use resumed::protocol::repr_digests::ReprDigests;
 use resumed::protocol::units::Timestamp;
 use resumed::protocol::upload::{Final, Kind, State, Upload};
 use resumed::storage::memory::MemoryStore;
@@ -80,7 +81,8 @@ impl Run {
     async fn create(&mut self, kind: Kind, bytes: Bytes) -> Result<usize, Fault> {
         let is_final = matches!(kind, Kind::Final(_));
         let length = Some(bytes.len().try_into().unwrap()).filter(|_| !is_final);
-        let creation = Creation { kind, length, metadata: Metadata::default(), content: None };
+        let (metadata, declared) = (Metadata::default(), ReprDigests::default());
+        let creation = Creation { kind, length, metadata, declared, content: None };
         let upload = self.engine.create(creation, content(&Bytes::new())).await?;
         let mut known = Known {
             id: upload.id(),

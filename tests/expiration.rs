@@ -14,6 +14,7 @@ use resumed::protocol::checksum::Checksum;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation};
 use resumed::protocol::refusal::Refusal;
+use resumed::protocol::repr_digests::ReprDigests;
 use resumed::protocol::units::Timestamp;
 use resumed::protocol::upload::{GONE_RETENTION, GoneReason, Kind, Upload};
 use resumed::storage::memory::MemoryStore;
@@ -58,6 +59,7 @@ impl World {
             kind: Kind::Single,
             length: Some(length),
             metadata: Metadata::default(),
+            declared: ReprDigests::default(),
             content: None,
         };
         self.engine.create(creation, content(b"")).await.unwrap()

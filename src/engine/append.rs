@@ -16,8 +16,7 @@ use super::digests::Digests;
 use super::lease::Lease;
 use super::{Engine, Fault};
 use crate::protocol::refusal::Refusal;
-use crate::protocol::tree::Tree;
-use crate::protocol::upload::{Admission, Upload};
+use crate::protocol::upload::{Admission, GoneReason, Upload};
 use crate::storage::{DataWriter, StorageError, Version};
 
 /// The bytes after which a running append is made durable.
@@ -54,7 +53,7 @@ impl Appending {
     ///
     /// # Errors
     ///
-    /// `BeyondLength` or `TooLong`, and nothing since the last checkpoint is kept; `ContentCut`,
+    /// `DigestMismatch`, and the upload is gone; `BeyondLength` or `TooLong`, and nothing since the last checkpoint is kept; `ContentCut`,
     /// `ContentTimeout`, `Superseded`, `ShuttingDown`; those of a checksum, and nothing is kept;
     /// and what the stores could not do.
     pub(super) async fn run(mut self, content: Box<dyn Content>) -> Result<Upload, Fault> {
@@ -180,24 +179,42 @@ impl Appending {
     /// Records how far the content came. At a checkpoint too, the last byte completes the upload: a
     /// record that has all bytes and is not complete would stay so after a crash, since its client
     /// would see the length for an offset and be content.
-    async fn save_at(&mut self, offset: u64, is_whole: bool) -> Result<(), StorageError> {
+    ///
+    /// Bytes that turn out to have another digest than was declared never complete it.
+    async fn save_at(&mut self, offset: u64, is_whole: bool) -> Result<(), Fault> {
         // An append of nothing to a complete upload is how a client asks whether it is complete.
         if self.upload.is_complete() {
             return Ok(());
         }
         let received = self.received(offset);
         if !self.admission.completes(offset, is_whole) {
-            return self.save(received).await;
+            return Ok(self.save(received).await?);
         }
-        let digest = self.digests.tree().map(Tree::root);
-        self.save(received.completed(digest, self.engine.now())).await?;
+        let digests = self.digests.of_all();
+        if let Some(algorithm) = received.declared().disagrees(&digests) {
+            self.end_mismatched(received).await?;
+            return Err(Refusal::DigestMismatch(algorithm).into());
+        }
+        self.save(received.completed(digests, self.engine.now())).await?;
         tracing::info!(upload = %self.upload.id(), bytes = offset, "upload is complete");
         Ok(())
     }
 
+    /// Makes the upload gone whose bytes are not those that were declared. One that was never
+    /// saved need not be: it is not there.
+    async fn end_mismatched(&mut self, received: Upload) -> Result<(), StorageError> {
+        let id = received.id();
+        tracing::warn!(upload = %id, "the content does not have the digest that was declared");
+        if self.version.is_none() {
+            return Ok(());
+        }
+        self.save(received.gone(GoneReason::DigestMismatch, self.engine.now())).await?;
+        self.engine.data.remove(id).await
+    }
+
     fn received(&self, offset: u64) -> Upload {
-        let frontier = self.digests.tree().map(|tree| tree.frontier().clone());
-        self.upload.clone().received(&self.admission, offset, frontier)
+        let (frontier, sha256) = self.digests.saved();
+        self.upload.clone().received(&self.admission, offset, frontier, sha256)
     }
 
     async fn save(&mut self, next: Upload) -> Result<(), StorageError> {

@@ -6,11 +6,12 @@ use tokio::task::spawn_blocking;
 
 use super::{Engine, Fault};
 use crate::protocol::checksum::{Checksum, Checksummer};
-use crate::protocol::digest::Blake3Digest;
+use crate::protocol::digest::{Blake3Digest, RunningSha256};
 use crate::protocol::id::UploadId;
 use crate::protocol::operation::ExpectedChecksum;
 use crate::protocol::refusal::Refusal;
-use crate::protocol::tree::{Tree, resume_offset};
+use crate::protocol::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
+use crate::protocol::tree::{Frontier, Tree, resume_offset};
 use crate::protocol::upload::{Placement, Upload};
 use crate::storage::{DataReader, Failure, StorageError};
 
@@ -28,6 +29,8 @@ pub(super) struct Digests {
 struct Running {
     /// `None` for an upload that has no tree.
     tree: Option<Tree>,
+    /// `None` for an upload whose SHA-256 nobody wants.
+    sha256: Option<RunningSha256>,
     /// `None` without a checksum, and for one that comes behind the content: only then is it known
     /// which algorithm it has.
     checksummer: Option<Checksummer>,
@@ -46,7 +49,8 @@ impl Digests {
             Some(ExpectedChecksum::InTrailer) | None => None,
         };
         let tree = resume_tree(engine, upload).await?;
-        Ok(Self { expected, running: Running { tree, checksummer } })
+        let sha256 = resume_sha256(engine, upload).await?;
+        Ok(Self { expected, running: Running { tree, sha256, checksummer } })
     }
 
     /// Whether nothing may be saved before the content is whole and has its checksum.
@@ -54,9 +58,16 @@ impl Digests {
         self.expected.is_some()
     }
 
-    /// The tree over all that was taken in.
-    pub(super) fn tree(&self) -> Option<&Tree> {
-        self.running.tree.as_ref()
+    /// The digests of all that was taken in.
+    pub(super) fn of_all(&self) -> ReprDigests {
+        self.running.of_all()
+    }
+
+    /// What has to be kept to go on behind all that was taken in.
+    pub(super) fn saved(&self) -> (Option<Frontier>, Option<SavedSha256>) {
+        let Running { tree, sha256, .. } = &self.running;
+        let frontier = tree.as_ref().map(|tree| tree.frontier().clone());
+        (frontier, sha256.as_ref().map(SavedSha256::of))
     }
 
     /// Takes in the next bytes.
@@ -105,6 +116,14 @@ impl Digests {
 }
 
 impl Running {
+    fn of_all(&self) -> ReprDigests {
+        let sha256 = self.sha256.as_ref();
+        ReprDigests {
+            blake3: self.tree.as_ref().map(Tree::root),
+            sha256: sha256.and_then(|sha256| Sha256Digest::of_checksum(&sha256.checksum())),
+        }
+    }
+
     /// Takes in all that a reader gives.
     async fn read(mut self, mut reader: Box<dyn DataReader>) -> Result<Self, StorageError> {
         loop {
@@ -118,13 +137,16 @@ impl Running {
     }
 
     async fn hash(mut self, pieces: Vec<Bytes>, bytes: u64) -> Result<Self, StorageError> {
-        if self.tree.is_none() && self.checksummer.is_none() {
+        if self.tree.is_none() && self.sha256.is_none() && self.checksummer.is_none() {
             return Ok(self);
         }
         let work = move || {
             for piece in &pieces {
                 if let Some(tree) = &mut self.tree {
                     tree.update(piece);
+                }
+                if let Some(sha256) = &mut self.sha256 {
+                    sha256.update(piece);
                 }
                 if let Some(checksummer) = &mut self.checksummer {
                     checksummer.update(piece);
@@ -160,13 +182,31 @@ async fn resume_tree(engine: &Engine, upload: &Upload) -> Result<Option<Tree>, S
     Ok(Some(Tree::resume(frontier.clone(), &open_group)))
 }
 
+/// Takes the SHA-256 up where the record left it. All is read again only after another release of
+/// this program, with another form of its state.
+async fn resume_sha256(
+    engine: &Engine,
+    upload: &Upload,
+) -> Result<Option<RunningSha256>, StorageError> {
+    let (Some(offset), Some(saved)) = (upload.offset(), upload.saved_sha256()) else {
+        return Ok(None);
+    };
+    if let Some(resumed) = saved.resume(offset) {
+        return Ok(Some(resumed));
+    }
+    tracing::warn!(upload = %upload.id(), "the state of its SHA-256 is of no use; reading it again");
+    let running = Running { sha256: Some(RunningSha256::new()), ..Running::default() };
+    let reader = engine.data.reader(upload.id(), upload.placement(), 0..offset).await?;
+    Ok(running.read(reader).await?.sha256)
+}
+
 impl Engine {
     /// The digest of a complete upload, read from its bytes.
     pub(super) async fn compute_digest(
         &self,
         upload: &Upload,
     ) -> Result<Blake3Digest, StorageError> {
-        let running = Running { tree: Some(Tree::new()), checksummer: None };
+        let running = Running { tree: Some(Tree::new()), ..Running::default() };
         let range = 0..upload.length().unwrap_or_default();
         let reader = self.data.reader(upload.id(), upload.placement(), range).await?;
         let read = running.read(reader).await?;
@@ -180,7 +220,7 @@ async fn read_back(
     checksummer: Checksummer,
     (id, offset, end): (UploadId, u64, u64),
 ) -> Result<Checksummer, Fault> {
-    let running = Running { tree: None, checksummer: Some(checksummer.clone()) };
+    let running = Running { checksummer: Some(checksummer.clone()), ..Running::default() };
     let reader = engine.data.reader(id, &Placement::Whole, offset..end).await?;
     Ok(running.read(reader).await?.checksummer.unwrap_or(checksummer))
 }

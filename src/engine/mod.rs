@@ -5,6 +5,7 @@
 mod append;
 mod concat;
 pub mod content;
+mod create;
 mod digests;
 mod lease;
 mod sweep;
@@ -25,14 +26,12 @@ use self::content::Content;
 use self::digests::Digests;
 use self::lease::{Busy, Lease, Leases};
 use crate::clock::Clock;
-use crate::protocol::digest::Blake3Digest;
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
-use crate::protocol::operation::{Append, Creation};
+use crate::protocol::operation::Append;
 use crate::protocol::refusal::Refusal;
-use crate::protocol::tree::Frontier;
 use crate::protocol::units::Timestamp;
-use crate::protocol::upload::{GoneReason, Kind, State, Upload};
+use crate::protocol::upload::{GoneReason, State, Upload};
 use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored, Version};
 
 /// What the engine is asked to do with uploads over time.
@@ -119,50 +118,6 @@ impl Engine {
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-    }
-
-    /// Makes a new upload. When it has content, the record is saved with it, and at the latest at
-    /// the first checkpoint. However the content ended: the upload that is there is returned.
-    ///
-    /// # Errors
-    ///
-    /// `NoRoom`, `TooLong`, `BeyondLength`, `ShuttingDown`, and what the stores could not do.
-    pub async fn create(
-        self: &Arc<Self>,
-        creation: Creation,
-        content: Box<dyn Content>,
-    ) -> Result<Upload, Fault> {
-        if creation.length.is_some_and(|length| length > 0) {
-            let room = self.data.room().await?;
-            if creation.length.is_some_and(|length| length > room) {
-                return Err(Refusal::NoRoom.into());
-            }
-        }
-        let id = random_id()?;
-        let now = self.now();
-        let frontier = self.policy.keeps_tree.then(Frontier::default);
-        let upload = Upload::new(id, creation.length, creation.metadata, now).with_tree(frontier);
-        let upload = upload.of_kind(creation.kind.clone());
-        if let Kind::Final(made_of) = &creation.kind {
-            return self.create_final(upload, made_of).await;
-        }
-        let Some(append) = creation.content else {
-            let is_empty = creation.length == Some(0);
-            let digest = self.policy.keeps_tree.then(|| Blake3Digest::of(&[]));
-            let upload = if is_empty { upload.completed(digest, now) } else { upload };
-            let upload = self.with_expiry(upload);
-            self.records.save(upload.clone(), None).await?;
-            tracing::info!(upload = %id, length = creation.length, "upload is created");
-            return Ok(upload);
-        };
-        let engine = Arc::clone(self);
-        self.see_through(async move {
-            let lease = engine.leases.acquire(id).await?;
-            let created = engine.take(lease, (upload, None), append, content).await?;
-            tracing::info!(upload = %id, length = creation.length, "upload is created");
-            Ok(created)
-        })
-        .await
     }
 
     /// Appends content to an upload, ending an append that is under way.

@@ -16,6 +16,7 @@ pub mod operation;
 pub mod precondition;
 pub mod range;
 pub mod refusal;
+pub mod repr_digests;
 pub mod tree;
 pub mod tus;
 pub mod units;

@@ -3,6 +3,7 @@
 use super::checksum::Checksum;
 use super::id::UploadId;
 use super::metadata::Metadata;
+use super::repr_digests::ReprDigests;
 use super::upload::{Kind, Upload};
 
 /// A request that a dialect has understood.
@@ -31,6 +32,8 @@ pub struct Creation {
     pub length: Option<u64>,
     /// What the client says about the upload.
     pub metadata: Metadata,
+    /// The digests that the whole representation will have, as the client says.
+    pub declared: ReprDigests,
     /// The append that the request's content is; `None` when it has none.
     pub content: Option<Append>,
 }

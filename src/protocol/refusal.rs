@@ -125,6 +125,11 @@ pub enum Refusal {
         "the {0} checksum of the content is another one than the request says; nothing of it was taken: send it again"
     )]
     ChecksumMismatch(Algorithm),
+    /// The whole representation does not have the digest that was declared when it was created.
+    #[error(
+        "the {0} digest of the whole upload is another one than was declared when it was created; the upload is gone: another file was sent, or it changed meanwhile"
+    )]
+    DigestMismatch(Algorithm),
     /// The checksum cannot be read, or its algorithm is not known here.
     #[error("Upload-Checksum: {0}")]
     Checksum(#[from] ChecksumError),

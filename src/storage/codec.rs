@@ -115,7 +115,7 @@ mod tests {
                         let (ceiling, length) = (u64::MAX, Some(offset));
                         let completion = Completion::AtEnd;
                         let admission = Admission { offset: 0, ceiling, length, completion };
-                        let received = new.received(&admission, offset, None);
+                        let received = new.received(&admission, offset, None, None);
                         if state == 1 { received } else { received.completed(digest, now) }
                     }
                     3 => of_parts().waiting(Some(offset), now),

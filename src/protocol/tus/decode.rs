@@ -4,17 +4,19 @@ use http::header::{CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, Method};
 
 use super::{
-    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, METHOD_OVERRIDE, TUS_RESUMABLE, UPLOAD_CHECKSUM,
-    UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_METHODS,
-    UPLOAD_OFFSET, VERSION,
+    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, METHOD_OVERRIDE, REPR_DIGEST, TUS_RESUMABLE,
+    UPLOAD_CHECKSUM, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA,
+    UPLOAD_METHODS, UPLOAD_OFFSET, VERSION,
 };
 use crate::protocol::checksum::Checksum;
+use crate::protocol::digest::Blake3Digest;
 use crate::protocol::head::{RequestHead, Target, is_media_type, single};
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
 use crate::protocol::metadata::Metadata;
 use crate::protocol::operation::{Append, Completion, Creation, ExpectedChecksum, Operation};
 use crate::protocol::refusal::Refusal;
+use crate::protocol::repr_digests::{BLAKE3_KEY, ReprDigests};
 use crate::protocol::units::parse_bytes;
 use crate::protocol::upload::{Final, Kind};
 
@@ -85,6 +87,7 @@ fn decode_creation(head: &RequestHead<'_>, limits: &Limits) -> Result<Creation, 
     let kind = decode_kind(head.headers, limits)?;
     let length = decode_length(head.headers, &kind, limits)?;
     let metadata = decode_metadata(head.headers, limits)?;
+    let declared = decode_declared(head.headers, &metadata)?;
     let content = match media_type(head.headers)? {
         _ if matches!(kind, Kind::Final(_)) && head.content_length != Some(0) => {
             let problem = "is final, and a final upload is made of its parts; send no content";
@@ -103,7 +106,7 @@ fn decode_creation(head: &RequestHead<'_>, limits: &Limits) -> Result<Creation, 
         None if head.content_length.is_none() => None,
         given => return Err(wrong_media_type(given)),
     };
-    Ok(Creation { kind, length, metadata, content })
+    Ok(Creation { kind, length, metadata, declared, content })
 }
 
 /// `Upload-Length`, or `Upload-Defer-Length` in its place; neither for a final upload.
@@ -190,6 +193,21 @@ fn decode_metadata(headers: &HeaderMap, limits: &Limits) -> Result<Metadata, Ref
     }
     Metadata::parse(field)
         .map_err(|why| Refusal::malformed(FIELD, format!("cannot be read: {why}")))
+}
+
+/// The digests that the client declares: `blake3` in the metadata, and `Repr-Digest`.
+fn decode_declared(headers: &HeaderMap, metadata: &Metadata) -> Result<ReprDigests, Refusal> {
+    let blake3 = match metadata.value(BLAKE3_KEY) {
+        None => None,
+        Some(value) => {
+            let digest = std::str::from_utf8(&value).ok().and_then(Blake3Digest::parse);
+            let problem = "has a blake3 that is not a BLAKE3 digest: 64 hexadecimal digits";
+            let malformed = || Refusal::malformed("Upload-Metadata", problem);
+            Some(digest.ok_or_else(malformed)?)
+        }
+    };
+    let field = single(headers, REPR_DIGEST, "Repr-Digest")?;
+    Ok(ReprDigests::from(blake3).or(field.map(ReprDigests::from_field).unwrap_or_default()))
 }
 
 /// tus 1.0 "PATCH".

@@ -92,6 +92,7 @@ pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
         | Refusal::NotComplete { .. }
         | Refusal::FinalUpload
         | Refusal::ChecksumMismatch(_)
+        | Refusal::DigestMismatch(_)
         | Refusal::Checksum(_)
         | Refusal::Part { .. }
         | Refusal::ContentCut
@@ -116,7 +117,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::Checksum(_)
         | Refusal::Part { .. }
         | Refusal::ContentCut => StatusCode::BAD_REQUEST,
-        Refusal::ChecksumMismatch(_) => checksum_mismatch(),
+        Refusal::ChecksumMismatch(_) | Refusal::DigestMismatch(_) => checksum_mismatch(),
         // A tus client that is told 409 asks with HEAD and goes on; any other 4xx ends it.
         Refusal::OffsetMismatch { .. } | Refusal::NotComplete { .. } | Refusal::Superseded => {
             StatusCode::CONFLICT

@@ -33,4 +33,5 @@ pub(super) const UPLOAD_METADATA: &str = "upload-metadata";
 const UPLOAD_DEFER_LENGTH: &str = "upload-defer-length";
 const UPLOAD_CONCAT: &str = "upload-concat";
 const UPLOAD_CHECKSUM: &str = "upload-checksum";
+const REPR_DIGEST: &str = "repr-digest";
 const METHOD_OVERRIDE: &str = "x-http-method-override";

@@ -7,6 +7,7 @@ use super::{Kind, State, Upload};
 use crate::protocol::limits::Limits;
 use crate::protocol::operation::{Append, Completion};
 use crate::protocol::refusal::Refusal;
+use crate::protocol::repr_digests::SavedSha256;
 use crate::protocol::tree::Frontier;
 
 /// What an append may do, as [`Upload::admit`] found.
@@ -87,7 +88,7 @@ impl Upload {
         }
     }
 
-    /// The record with the content up to `offset`, the tree over it, and the length that the append
+    /// The record with the content up to `offset`, the digests over it, and the length that the append
     /// told. The offset never goes back and never passes the ceiling.
     ///
     /// # Panics
@@ -99,12 +100,13 @@ impl Upload {
         admission: &Admission,
         offset: u64,
         frontier: Option<Frontier>,
+        sha256: Option<SavedSha256>,
     ) -> Self {
         let State::Receiving { offset: before, .. } = self.state else {
             unreachable!("only an upload that is receiving was admitted");
         };
         assert!(before <= offset && offset <= admission.ceiling, "{before} {offset} {admission:?}");
-        self.state = State::Receiving { offset, length: admission.length, frontier };
+        self.state = State::Receiving { offset, length: admission.length, frontier, sha256 };
         self
     }
 }

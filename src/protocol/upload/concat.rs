@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{State, Upload};
-use crate::protocol::digest::Blake3Digest;
 use crate::protocol::id::UploadId;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
 
 /// What an upload is for (tus 1.0 "Concatenation").
@@ -94,17 +94,18 @@ impl Upload {
     pub fn concatenated(mut self, lengths: Arc<[u64]>, now: Timestamp) -> Self {
         assert!(matches!(self.state, State::Finishing { .. }), "only a final upload has parts");
         let length = lengths.iter().copied().fold(0, u64::saturating_add);
-        self.state = State::Complete { length, digest: None, at: now };
+        self.state = State::Complete { length, digest: None, sha256: None, at: now };
         self.placement = Placement::Parts { lengths, join_at: now };
         self.expires = None;
         self
     }
 
-    /// The complete upload whose parts were joined, with its digest if one was computed.
+    /// The complete upload whose parts were joined, with the digests that were computed.
     #[must_use]
-    pub fn joined(mut self, computed: Option<Blake3Digest>) -> Self {
-        if let State::Complete { digest, .. } = &mut self.state {
-            *digest = digest.or(computed);
+    pub fn joined(mut self, computed: impl Into<ReprDigests>) -> Self {
+        let known = self.digests().or(computed.into());
+        if let State::Complete { digest, sha256, .. } = &mut self.state {
+            (*digest, *sha256) = (known.blake3, known.sha256);
             self.placement = Placement::Whole;
         }
         self

@@ -42,6 +42,7 @@ pub use self::concat::{Final, Kind, Placement};
 use super::digest::Blake3Digest;
 use super::id::UploadId;
 use super::metadata::Metadata;
+use super::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
 use super::tree::Frontier;
 use super::units::Timestamp;
 
@@ -56,6 +57,9 @@ pub struct Upload {
     kind: Kind,
     state: State,
     metadata: Metadata,
+    /// What the client said that its digests will be.
+    #[serde(default, skip_serializing_if = "ReprDigests::is_empty")]
+    declared: ReprDigests,
     created: Timestamp,
     expires: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Placement::is_whole")]
@@ -75,6 +79,9 @@ pub enum State {
         /// The tree over the full groups of those bytes; `None` when none is kept.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         frontier: Option<Frontier>,
+        /// The SHA-256 of those bytes, to go on with; `None` when none is kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<SavedSha256>,
     },
     /// A final upload whose parts are not all complete.
     Finishing {
@@ -90,6 +97,9 @@ pub enum State {
         /// Their digest, when a tree was kept.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<Blake3Digest>,
+        /// Their SHA-256, when it was kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Sha256Digest>,
         /// When it was completed.
         at: Timestamp,
     },
@@ -114,6 +124,8 @@ pub enum GoneReason {
     Lost,
     /// Its parts turned out longer than an upload may be.
     Overrun,
+    /// Its bytes did not have the digest that was declared when it was created.
+    DigestMismatch,
 }
 
 impl fmt::Display for GoneReason {
@@ -123,6 +135,7 @@ impl fmt::Display for GoneReason {
             Self::Expired => "it expired",
             Self::Lost => "its content, or that of a part, is no longer there",
             Self::Overrun => "its parts are longer together than an upload may be",
+            Self::DigestMismatch => "its content does not have the digest that was declared",
         })
     }
 }
@@ -131,12 +144,13 @@ impl Upload {
     /// A new upload without content. One of length 0 is not complete yet: an append of nothing
     /// makes it so, as it would any other (tus 1.0 "Creation": it is complete at once).
     pub fn new(id: UploadId, length: Option<u64>, metadata: Metadata, now: Timestamp) -> Self {
-        let state = State::Receiving { offset: 0, length, frontier: None };
+        let state = State::Receiving { offset: 0, length, frontier: None, sha256: None };
         Self {
             id,
             kind: Kind::Single,
             state,
             metadata,
+            declared: ReprDigests::default(),
             created: now,
             expires: None,
             placement: Placement::Whole,
@@ -157,18 +171,40 @@ impl Upload {
         self
     }
 
+    /// The new upload whose representation will have these digests, or else is refused.
+    #[must_use]
+    pub fn declaring(mut self, declared: ReprDigests) -> Self {
+        self.declared = declared;
+        self
+    }
+
+    /// The new upload with a SHA-256 over its bytes, or without one.
+    ///
+    /// # Panics
+    ///
+    /// If it has bytes already.
+    #[must_use]
+    pub fn with_sha256(mut self, running: Option<SavedSha256>) -> Self {
+        let State::Receiving { offset: 0, sha256, .. } = &mut self.state else {
+            unreachable!("a digest is begun with the upload");
+        };
+        *sha256 = running;
+        self
+    }
+
     /// The complete upload; its length is the offset that was reached.
     ///
     /// # Panics
     ///
     /// If it was not receiving, or its length is another.
     #[must_use]
-    pub fn completed(mut self, digest: Option<Blake3Digest>, now: Timestamp) -> Self {
+    pub fn completed(mut self, digests: impl Into<ReprDigests>, now: Timestamp) -> Self {
         let State::Receiving { offset, length, .. } = self.state else {
             unreachable!("only an upload that is receiving can become complete");
         };
         assert!(length.is_none_or(|length| length == offset), "{length:?} {offset}");
-        self.state = State::Complete { length: offset, digest, at: now };
+        let ReprDigests { blake3: digest, sha256 } = digests.into();
+        self.state = State::Complete { length: offset, digest, sha256, at: now };
         self.expires = None;
         self
     }
@@ -189,6 +225,7 @@ impl Upload {
                 self.expires = None;
                 self.kind = Kind::Single;
                 self.metadata = Metadata::default();
+                self.declared = ReprDigests::default();
                 self.placement = Placement::Whole;
             }
             State::Gone { .. } => {}
@@ -269,6 +306,29 @@ impl Upload {
             State::Complete { digest, .. } => digest,
             State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => None,
         }
+    }
+
+    /// The SHA-256 of what arrived, to go on with, when it is kept.
+    pub fn saved_sha256(&self) -> Option<&SavedSha256> {
+        match &self.state {
+            State::Receiving { sha256, .. } => sha256.as_ref(),
+            State::Finishing { .. } | State::Complete { .. } | State::Gone { .. } => None,
+        }
+    }
+
+    /// The digests of a complete upload, as far as they are known.
+    pub fn digests(&self) -> ReprDigests {
+        match self.state {
+            State::Complete { digest, sha256, .. } => ReprDigests { blake3: digest, sha256 },
+            State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => {
+                ReprDigests::default()
+            }
+        }
+    }
+
+    /// The digests that its client declared when it made it.
+    pub fn declared(&self) -> ReprDigests {
+        self.declared
     }
 
     /// Whether all bytes are there.

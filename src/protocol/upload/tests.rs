@@ -7,6 +7,7 @@ use super::*;
 use crate::protocol::limits::Limits;
 use crate::protocol::operation::{Append, Completion};
 use crate::protocol::refusal::Refusal;
+use crate::protocol::repr_digests::ReprDigests;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const MAX_LENGTH: u64 = 40;
@@ -32,7 +33,7 @@ fn append(offset: u64, content_length: Option<u64>) -> Append {
 fn with_bytes(length: Option<u64>, offset: u64) -> Upload {
     let empty = upload(length);
     let admission = empty.admit(&append(0, None), &limits()).unwrap();
-    empty.received(&admission, offset, None)
+    empty.received(&admission, offset, None, None)
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn a_late_length_is_checked_like_an_early_one() {
 
 #[test]
 fn a_complete_upload_takes_an_empty_append_and_no_byte() {
-    let complete = with_bytes(Some(10), 10).completed(None, NOW);
+    let complete = with_bytes(Some(10), 10).completed(ReprDigests::default(), NOW);
     assert!(complete.admit(&append(10, Some(0)), &limits()).is_ok());
     assert_eq!(
         complete.admit(&append(10, Some(1)), &limits()),
@@ -177,11 +178,12 @@ impl World {
             self.next_byte = self.next_byte.wrapping_add(1);
             self.disk.push(self.next_byte);
         }
-        let received = before.clone().received(&admission, end, None);
+        let received = before.clone().received(&admission, end, None, None);
         // I5: the same save again is the same record.
-        assert_eq!(received, before.clone().received(&admission, end, None));
+        assert_eq!(received, before.clone().received(&admission, end, None, None));
         let is_complete = admission.completes(end, true);
-        self.upload = if is_complete { received.completed(None, NOW) } else { received };
+        self.upload =
+            if is_complete { received.completed(ReprDigests::default(), NOW) } else { received };
         self.acknowledged.clone_from(&self.disk);
     }
 

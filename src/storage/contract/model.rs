@@ -11,6 +11,7 @@ use super::data::read_all;
 use super::{DataPlace, Files, Memory, RecordPlace, Sled, id};
 use crate::protocol::id::UploadId;
 use crate::protocol::metadata::Metadata;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::{GoneReason, Placement, Upload};
 use crate::storage::{Stored, Version};
@@ -18,7 +19,7 @@ use crate::storage::{Stored, Version};
 #[derive(Clone, Debug)]
 enum Step {
     /// Saves the record, over the version that is there or over another.
-    Save(Upload, bool),
+    Save(Box<Upload>, bool),
     Delete(UploadId, bool),
     Reopen,
 }
@@ -31,7 +32,7 @@ fn upload() -> impl Strategy<Value = Upload> {
         let receiving = Upload::new(id(number), Some(0), metadata, Timestamp(1));
         let upload = match state {
             0 => receiving,
-            1 => receiving.completed(None, Timestamp(2)),
+            1 => receiving.completed(ReprDigests::default(), Timestamp(2)),
             _ => receiving.gone(GoneReason::Expired, Timestamp(3)),
         };
         upload.expiring(expires.map(Timestamp))
@@ -41,7 +42,7 @@ fn upload() -> impl Strategy<Value = Upload> {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let mostly = || prop::bool::weighted(0.9);
     let step = prop_oneof![
-        8 => (upload(), mostly()).prop_map(|(upload, fits)| Step::Save(upload, fits)),
+        8 => (upload(), mostly()).prop_map(|(upload, fits)| Step::Save(Box::new(upload), fits)),
         2 => (0..5_u8, mostly()).prop_map(|(number, fits)| Step::Delete(id(number), fits)),
         1 => Just(Step::Reopen),
     ];
@@ -55,6 +56,7 @@ async fn records_do_as_a_map_does<P: RecordPlace>(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Save(upload, fits) => {
+                let upload = *upload;
                 let found = model.get(&upload.id()).map(|stored| stored.version);
                 let expected = if fits { found } else { Some(Version(1 << 40)) };
                 let saved = store.save(upload.clone(), expected).await;

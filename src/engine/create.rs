@@ -1,0 +1,86 @@
+//! New uploads.
+//!
+//! - tus 1.0 "Creation", "Creation With Upload"; RUFH §Upload Creation
+
+use std::sync::Arc;
+
+use super::content::Content;
+use super::{Engine, Fault, random_id};
+use crate::protocol::digest::{Blake3Digest, RunningSha256};
+use crate::protocol::operation::Creation;
+use crate::protocol::refusal::Refusal;
+use crate::protocol::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
+use crate::protocol::tree::Frontier;
+use crate::protocol::upload::{Kind, Upload};
+use crate::storage::StorageError;
+
+impl Engine {
+    /// Makes a new upload. When it has content, the record is saved with it, and at the latest at
+    /// the first checkpoint. However the content ended: the upload that is there is returned.
+    ///
+    /// # Errors
+    ///
+    /// `NoRoom`, `TooLong`, `BeyondLength`, `DigestMismatch`, `ShuttingDown`, and what the stores
+    /// could not do.
+    pub async fn create(
+        self: &Arc<Self>,
+        creation: Creation,
+        content: Box<dyn Content>,
+    ) -> Result<Upload, Fault> {
+        if creation.length.is_some_and(|length| length > 0) {
+            let room = self.data.room().await?;
+            if creation.length.is_some_and(|length| length > room) {
+                return Err(Refusal::NoRoom.into());
+            }
+        }
+        let upload = self.begin(&creation)?;
+        let id = upload.id();
+        if let Kind::Final(made_of) = &creation.kind {
+            return self.create_final(upload, made_of).await;
+        }
+        let Some(append) = creation.content else {
+            let upload =
+                if creation.length == Some(0) { self.complete_empty(upload)? } else { upload };
+            let upload = self.with_expiry(upload);
+            self.records.save(upload.clone(), None).await?;
+            tracing::info!(upload = %id, length = creation.length, "upload is created");
+            return Ok(upload);
+        };
+        let engine = Arc::clone(self);
+        self.see_through(async move {
+            let lease = engine.leases.acquire(id).await?;
+            let created = engine.take(lease, (upload, None), append, content).await?;
+            tracing::info!(upload = %id, length = creation.length, "upload is created");
+            Ok(created)
+        })
+        .await
+    }
+
+    /// The upload that a client asks for, with the digests that are to be computed of it: those
+    /// that the policy asks for, and those that the client declared.
+    fn begin(&self, creation: &Creation) -> Result<Upload, StorageError> {
+        let declared = creation.declared;
+        let has_tree = self.policy.keeps_tree || declared.blake3.is_some();
+        let has_sha256 = declared.sha256.is_some();
+        let upload =
+            Upload::new(random_id()?, creation.length, creation.metadata.clone(), self.now())
+                .with_tree(has_tree.then(Frontier::default))
+                .with_sha256(has_sha256.then(|| SavedSha256::of(&RunningSha256::new())))
+                .declaring(declared);
+        Ok(upload.of_kind(creation.kind.clone()))
+    }
+
+    /// The upload of no bytes, which is complete at once.
+    fn complete_empty(&self, upload: Upload) -> Result<Upload, Refusal> {
+        let digests = ReprDigests {
+            blake3: upload.frontier().map(|_| Blake3Digest::of(&[])),
+            sha256: upload
+                .saved_sha256()
+                .and_then(|_| Sha256Digest::of_checksum(&RunningSha256::new().checksum())),
+        };
+        match upload.declared().disagrees(&digests) {
+            Some(algorithm) => Err(Refusal::DigestMismatch(algorithm)),
+            None => Ok(upload.completed(digests, self.now())),
+        }
+    }
+}
