@@ -13,6 +13,7 @@ mod sweep;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -60,6 +61,8 @@ pub struct Engine {
     joining: Mutex<HashSet<UploadId>>,
     /// One at a time: they take the disk from those who wait for an answer.
     join_turn: Semaphore,
+    /// How many uploads the last sweep found due and had to leave so.
+    left_by_sweep: AtomicUsize,
     /// Owns the appends: a client that goes away does not end the saving of what it sent.
     tasks: TaskTracker,
 }
@@ -99,6 +102,7 @@ impl Engine {
             stopping: CancellationToken::new(),
             joining: Mutex::default(),
             join_turn: Semaphore::new(1),
+            left_by_sweep: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
         })
     }
