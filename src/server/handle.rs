@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -36,7 +36,12 @@ pub(super) struct Handler {
 impl Handler {
     /// Answers one request. Never fails: what goes wrong is an answer too.
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
+        // One that cannot be read is refused when the request is decoded.
+        if let Ok(method) = tus::effective_method(&parts.method, &parts.headers) {
+            parts.method = method;
+        }
         let expects_continue = parts.headers.contains_key(EXPECT);
         let content = RequestContent::new(
             body,
@@ -61,7 +66,12 @@ impl Handler {
         if parts.method == Method::HEAD {
             // The text of an error; a download's head never had a body.
             *response.body_mut() = ResponseBody::empty();
+            if !is_head {
+                // To who reads the answer to another method, it would be the length of what follows.
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
         }
+        tus::mark(&parts.headers, response.headers_mut());
         response
     }
 

@@ -1,7 +1,7 @@
 //! An outcome or a refusal to a response's head.
 
-use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{
     EXPIRATION, EXTENSIONS, RETRY_AFTER_S, TUS_RESUMABLE, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH,
@@ -102,6 +102,14 @@ pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
     }
     head.set(CACHE_CONTROL.as_str(), "no-store");
     head
+}
+
+/// Sets `Tus-Resumable` where the request had it: a download has it too then, and what is nowhere
+/// (tus 1.0 "Headers").
+pub fn mark(request: &HeaderMap, response: &mut HeaderMap) {
+    if request.contains_key(TUS_RESUMABLE) {
+        response.insert(TUS_RESUMABLE, HeaderValue::from_static(VERSION));
+    }
 }
 
 fn status_of(refusal: &Refusal) -> StatusCode {

@@ -8,7 +8,7 @@ mod decode;
 mod encode;
 
 pub use self::decode::{decode, decode_trailers, effective_method};
-pub use self::encode::{encode, encode_refusal};
+pub use self::encode::{encode, encode_refusal, mark};
 
 /// The version that is spoken here.
 pub const VERSION: &str = "1.0.0";

@@ -1,0 +1,41 @@
+//! What holds for every request: the method that counts, and what every answer has.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod common;
+
+use common::{TUS, TestServer, pattern};
+
+#[tokio::test]
+async fn the_method_that_overrides_is_the_only_one() {
+    let server = TestServer::start().await;
+    let content = pattern(1000);
+    let path = server.create_with("", &content).await;
+    let get = "X-HTTP-Method-Override: GET\r\n";
+    for method in ["POST", "PATCH", "BREW"] {
+        let whole = server.request(method, &path, get, b"").await;
+        assert_eq!((whole.status, &whole.content), (200, &content), "{method}");
+        let part = server.request(method, &path, &format!("{get}Range: bytes=1-2\r\n"), b"").await;
+        assert_eq!((part.status, part.content), (206, content[1..3].to_vec()), "{method}");
+    }
+    let head = server.request("GET", &path, "X-HTTP-Method-Override: HEAD\r\n", b"").await;
+    assert_eq!((head.status, head.content), (200, Vec::new()));
+    let page = "Origin: http://page.example\r\nAccess-Control-Request-Method: DELETE\r\n";
+    let cancel = format!("{TUS}{page}X-HTTP-Method-Override: DELETE\r\n");
+    assert_eq!(server.request("OPTIONS", &path, &cancel, b"").await.status, 204);
+    assert_eq!(server.head(&path).await.status, 410);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_answer_to_a_tus_request_says_so() {
+    let server = TestServer::start().await;
+    let path = server.create_with("", b"content").await;
+    let with = ["", "Range: bytes=0-0\r\n", "Range: bytes=9-\r\n", "If-Match: \"x\"\r\n"];
+    for fields in with.into_iter().chain(["If-None-Match: *\r\n"]) {
+        let answer = server.get(&path, &format!("{TUS}{fields}")).await;
+        assert_eq!(answer.fields["tus-resumable"], "1.0.0", "{}", answer.text());
+    }
+    let answer = server.get("/elsewhere", TUS).await;
+    assert_eq!(answer.fields["tus-resumable"], "1.0.0", "{}", answer.text());
+    server.stop().await;
+}
