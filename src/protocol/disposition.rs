@@ -4,7 +4,7 @@
 //! - RFC 6266 (Content-Disposition), RFC 8187 (`filename*`), RFC 9110 §8.3 (Content-Type)
 
 use http::HeaderValue;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 /// The longest name in bytes; what file systems take at most.
 const MAX_NAME_BYTES: usize = 255;
@@ -89,6 +89,79 @@ pub fn disposition(name: Option<&[u8]>, is_inline: bool) -> HeaderValue {
         format!("{kind}; filename=\"{fallback}\"; filename*=UTF-8''{coded}")
     };
     HeaderValue::try_from(field).unwrap_or_else(|_| plain())
+}
+
+/// The name in a `Content-Disposition` as its sender wrote it, any path in it included: see
+/// [`safe_name`] before using it for a file. `filename*` goes before `filename` (RFC 6266 §4.3).
+/// What cannot be read is as if it were not there.
+pub fn parse_disposition_name(field: &[u8]) -> Option<String> {
+    let mut plain = None;
+    let mut coded = None;
+    let mut rest = split_unquoted(field).1;
+    while !rest.is_empty() {
+        let (parameter, after) = split_unquoted(rest);
+        rest = after;
+        let Some(equals) = parameter.iter().position(|byte| *byte == b'=') else { continue };
+        let (name, value) = parameter.split_at(equals);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        match name.trim_ascii().to_ascii_lowercase().as_slice() {
+            b"filename" => plain = plain.or_else(|| unquote(value)),
+            b"filename*" => coded = coded.or_else(|| decode_extended(value)),
+            _ => {}
+        }
+    }
+    coded.or(plain).filter(|name| !name.is_empty())
+}
+
+/// Splits at the first `;` that is not within quotes.
+fn split_unquoted(field: &[u8]) -> (&[u8], &[u8]) {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let at = field.iter().position(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b';' => return !is_quoted,
+            _ => {}
+        }
+        false
+    });
+    let (before, after) = field.split_at(at.unwrap_or(field.len()));
+    (before, after.get(1..).unwrap_or_default())
+}
+
+/// A token or a quoted string. Of bytes that are no ASCII nobody says what they mean: mostly they
+/// are UTF-8, and Latin-1 from old senders.
+fn unquote(value: &[u8]) -> Option<String> {
+    let bytes = match value.strip_prefix(b"\"") {
+        None => value.to_vec(),
+        Some(rest) => {
+            let mut bytes = Vec::with_capacity(rest.len());
+            let mut input = rest.strip_suffix(b"\"")?.iter();
+            while let Some(byte) = input.next() {
+                bytes.push(if *byte == b'\\' { *input.next()? } else { *byte });
+            }
+            bytes
+        }
+    };
+    Some(String::from_utf8(bytes).unwrap_or_else(|wrong| latin1(wrong.as_bytes())))
+}
+
+/// `UTF-8'en'na%C3%AFve` (RFC 8187 §3.2.1).
+fn decode_extended(value: &[u8]) -> Option<String> {
+    let value = std::str::from_utf8(value).ok()?;
+    let (charset, tagged) = value.split_once('\'')?;
+    let (_language, coded) = tagged.split_once('\'')?;
+    let bytes: Vec<u8> = percent_decode(coded.as_bytes()).collect();
+    match charset.to_ascii_lowercase().as_str() {
+        "utf-8" => String::from_utf8(bytes).ok(),
+        "iso-8859-1" => Some(latin1(&bytes)),
+        _ => None,
+    }
+}
+
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
 }
 
 /// A name for a file in one folder: the last component of a path in any system's spelling, without
@@ -203,7 +276,55 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_is_read_from_the_forms_that_clients_send() {
+        let read = |field: &[u8]| parse_disposition_name(field);
+        let name = |text: &str| Some(text.to_owned());
+        assert_eq!(read(b"inline; filename=\"a b.txt\""), name("a b.txt"));
+        assert_eq!(read(b"attachment;FileName = plain.txt ; x=y"), name("plain.txt"));
+        assert_eq!(read(br#"inline; filename="a \"1\"; b\\.txt"; x=1"#), name("a \"1\"; b\\.txt"));
+        let both = b"inline; filename=\"na_ve\"; filename*=utf-8'en'na%C3%AFve";
+        assert_eq!(read(both), name("na\u{ef}ve"));
+        assert_eq!(read(b"inline; filename*=ISO-8859-1''%E9"), name("\u{e9}"));
+        assert_eq!(read("inline; filename=\"\u{e9}\"".as_bytes()), name("\u{e9}"));
+        assert_eq!(read(b"inline; filename=\"\xe9\""), name("\u{e9}"));
+        // One that cannot be read leaves the other.
+        let unreadable = b"inline; filename=b; filename*=UTF-8''%ff";
+        assert_eq!(read(unreadable), name("b"));
+    }
+
+    #[test]
+    fn without_a_name_that_can_be_read_there_is_none() {
+        let nameless: [&[u8]; 8] = [
+            b"",
+            b"inline",
+            b"inline; filename",
+            b"inline; filename=\"\"",
+            b"inline; filename=\"open",
+            b"inline; filename=\"open\\\"",
+            b"inline; filename*=utf-8",
+            b"inline; filename*=koi8-r''%C1",
+        ];
+        for field in nameless {
+            assert_eq!(parse_disposition_name(field), None, "{field:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_name_that_was_written_is_read(name in "[^/\\\\\\p{C}\\p{Z}]{1,40}") {
+            let safe = safe_name(&name);
+            let field = disposition(safe.as_deref().map(str::as_bytes), false);
+            prop_assert_eq!(parse_disposition_name(field.as_bytes()), safe);
+        }
+
+        #[test]
+        fn reading_a_name_never_panics(field in proptest::collection::vec(any::<u8>(), 0..100)) {
+            parse_disposition_name(&field);
+            parse_disposition_name(&[b"inline; filename=\"", field.as_slice()].concat());
+            parse_disposition_name(&[b"inline; filename*=utf-8''", field.as_slice()].concat());
+        }
+
         #[test]
         fn any_bytes_give_a_safe_field(name in proptest::collection::vec(any::<u8>(), 0..300)) {
             let field = disposition(Some(&name), true);
