@@ -7,6 +7,7 @@
 //! - [`storage`]: where records and bytes lie
 //! - [`engine`]: what the server does
 //! - [`settings`]: what the person who runs the server decides
+//! - [`client`]: HTTP as those need it who fetch and send files
 //! - [`server`]: how HTTP reaches the engine
 
 pub mod protocol;
@@ -18,5 +19,7 @@ pub mod storage;
 pub mod engine;
 
 pub mod settings;
+
+pub mod client;
 
 pub mod server;

@@ -87,16 +87,17 @@ impl<T: PartialOrd + 'static> Form<T> {
 pub(super) fn size() -> Form<u64> {
     let rule = "a size is a whole number of bytes with an optional unit, such as 1048576, 64KiB \
                 or 10GiB";
-    Form::new("SIZE", rule, bytes)
+    Form::new("SIZE", rule, parse_size)
 }
 
 /// A number of bytes that are held in memory.
 pub(super) fn memory_size() -> Form<usize> {
     let Form { placeholder, rule, .. } = size();
-    Form::new(placeholder, rule, |text| usize::try_from(bytes(text)?).ok())
+    Form::new(placeholder, rule, |text| usize::try_from(parse_size(text)?).ok())
 }
 
-fn bytes(text: &str) -> Option<u64> {
+/// Reads a number of bytes with an optional unit: `1048576`, `64KiB`, `10GB`.
+pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -116,18 +117,21 @@ fn bytes(text: &str) -> Option<u64> {
 /// A time span: `500ms`, `30s`, `5m`, `24h`, `7d`.
 pub(super) fn duration() -> Form<Duration> {
     let rule = "a time is a whole number with a unit (ms, s, m, h or d), such as 500ms, 30s or 24h";
-    Form::new("TIME", rule, |text| {
-        let (number, unit) = number_and_unit(text)?;
-        let factor_ms = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return None,
-        };
-        number.checked_mul(factor_ms).map(Duration::from_millis)
-    })
+    Form::new("TIME", rule, parse_time)
+}
+
+/// Reads a whole number with a unit of time: `500ms`, `30s`, `24h`.
+pub fn parse_time(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor_ms).map(Duration::from_millis)
 }
 
 /// The decimal number that `text` begins with, and what follows it.

@@ -23,6 +23,7 @@ use std::path;
 
 pub use address::{BasePath, Origins, PublicUrl};
 pub use error::{SettingsError, Source};
+pub use forms::{parse_size, parse_time};
 pub use reader::Key;
 pub use table::{Connections, Cors, Listening, LogFormat, Logging, Settings, Storage};
 

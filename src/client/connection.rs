@@ -1,0 +1,134 @@
+//! One HTTP/1.1 connection, driven by whoever waits for it: no task of its own, so that bytes go from
+//! the socket to their reader on one thread, and a dropped connection is closed at once.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::activity::{Activity, Watched};
+use super::dial::{Dialer, ForwardProxy, Stream};
+use super::failure::{Failure, shown};
+use url::Url;
+
+/// The content of a request.
+pub type RequestContent = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+type Driver = http1::Connection<TokioIo<Watched<Box<dyn Stream>>>, RequestContent>;
+
+/// The most that is read from a socket at once.
+const READ_BYTES: usize = 512 << 10;
+/// What hyper demands at least.
+const LEAST_READ_BYTES: usize = 8 << 10;
+
+/// A connection on which one request after the other can be sent.
+pub(super) struct Connection {
+    sender: SendRequest<RequestContent>,
+    /// `None` once it is closed.
+    driver: Option<Box<Driver>>,
+    activity: Activity,
+    /// Present when requests have to be in absolute form.
+    pub(super) proxy: Option<ForwardProxy>,
+    /// Whether a request was answered on it before.
+    pub(super) is_used: bool,
+}
+
+impl Connection {
+    /// Opens a connection to where the URL points. Under a limit of the rate little is read at
+    /// once, or a slow one would come in lumps.
+    pub(super) async fn open(
+        dialer: &Dialer,
+        url: &Url,
+        limit_bytes_per_s: Option<u64>,
+    ) -> Result<Self, Failure> {
+        let way = Box::pin(dialer.dial(url)).await?;
+        let activity = Activity::new();
+        let io = TokioIo::new(Watched::new(way.stream, activity.clone()));
+        let read_bytes = limit_bytes_per_s.map_or(READ_BYTES, |rate| {
+            let tenth = usize::try_from(rate / 10).unwrap_or(READ_BYTES);
+            tenth.clamp(LEAST_READ_BYTES, READ_BYTES)
+        });
+        let (sender, driver) =
+            http1::Builder::new()
+                .max_buf_size(read_bytes)
+                .handshake(io)
+                .await
+                .map_err(|error| Failure::network(format!("no HTTP with {}", shown(url)), error))?;
+        let driver = Some(Box::new(driver));
+        Ok(Self { sender, driver, activity, proxy: way.proxy, is_used: false })
+    }
+
+    /// Sends a request and waits for the head of its answer, for as long as something moves.
+    ///
+    /// # Errors
+    /// The failure, and the request if nothing of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestContent>,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestContent>>)> {
+        let broken = |error: hyper::Error| Failure::network("the connection broke", error);
+        let ready = drive(&mut self.driver, self.sender.ready());
+        if let Err(error) = ready.await {
+            return Err((broken(error), Some(request)));
+        }
+        let answer = drive(&mut self.driver, self.sender.try_send_request(request));
+        let answered = match Box::pin(self.activity.unless_stalled(patience, answer)).await {
+            Err(stalled) => return Err((stalled, None)),
+            Ok(answered) => answered,
+        };
+        self.is_used = true;
+        answered.map_err(|mut error| {
+            let unsent = error.take_message();
+            (broken(error.into_error()), unsent)
+        })
+    }
+
+    /// The next bytes of an answer's content; `None` at its end. Trailers are skipped.
+    pub(super) async fn next(
+        &mut self,
+        content: &mut Incoming,
+        patience: Duration,
+    ) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let frame = drive(&mut self.driver, content.frame());
+            match self.activity.unless_stalled(patience, frame).await? {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Failure::network("the answer was cut", error)),
+                Some(Ok(frame)) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs the connection for as long as `work`, which needs it, takes.
+async fn drive<T>(driver: &mut Option<Box<Driver>>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if let Some(running) = driver {
+            // Its failure reaches the work, too, which tells it in better words.
+            if Pin::new(&mut **running).poll(context).is_ready() {
+                *driver = None;
+            }
+            return work.as_mut().poll(context);
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,200 @@
+//! The way to a server: names, addresses, proxies and TLS, to a stream that HTTP/1.1 can be spoken on.
+//!
+//! Proxies come from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, read as curl reads
+//! them: plain HTTP and SOCKS5. TLS trusts whom the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` change that), and
+//! the certificates of `--ca-file`.
+//!
+//! - RFC 9110 §9.3.6 (CONNECT), RFC 9112 §3.2.2 (absolute-form, for plain HTTP by a proxy)
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderValue, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tower_service::Service;
+use url::Url;
+
+use super::failure::{Failure, shown};
+
+/// A connection's bytes, both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A stream to a server, or to a proxy that passes requests on.
+pub(super) struct Way {
+    pub(super) stream: Box<dyn Stream>,
+    /// Present when requests go to a proxy that reads them, in absolute form.
+    pub(super) proxy: Option<ForwardProxy>,
+}
+
+/// A proxy that passes plain HTTP requests on.
+#[derive(Clone, Debug)]
+pub(super) struct ForwardProxy {
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+/// Opens ways to servers.
+pub(super) struct Dialer {
+    connector: HttpConnector,
+    proxies: Matcher,
+    ca_file: Option<PathBuf>,
+    tls: OnceLock<TlsConnector>,
+    patience: Duration,
+}
+
+impl Dialer {
+    /// A dialer that gives up on an attempt after `patience`.
+    pub(super) fn new(patience: Duration, ca_file: Option<PathBuf>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(patience));
+        let (proxies, tls) = (Matcher::from_env(), OnceLock::new());
+        Self { connector, proxies, ca_file, tls, patience }
+    }
+
+    /// A new stream to where the URL points.
+    ///
+    /// # Errors
+    /// A transient failure of the network, or a proxy or certificate that cannot be used.
+    pub(super) async fn dial(&self, url: &Url) -> Result<Way, Failure> {
+        match timeout(self.patience, self.dial_for_ever(url)).await {
+            Ok(way) => way,
+            Err(_) => {
+                let after = self.patience;
+                let url = shown(url);
+                Err(Failure::broken_answer(format!("no connection to {url} within {after:?}")))
+            }
+        }
+    }
+
+    async fn dial_for_ever(&self, url: &Url) -> Result<Way, Failure> {
+        let target = uri_of(url)?;
+        let is_tls = url.scheme() == "https";
+        let Some(proxy) = self.proxies.intercept(&target) else {
+            let stream = call(self.connector.clone(), target, url).await?;
+            return self.finish(stream, is_tls, url).await;
+        };
+        let connector = self.connector.clone();
+        match proxy.uri().scheme_str() {
+            Some("http") | None if is_tls => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
+                if let Some(authorization) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(authorization.clone());
+                }
+                let stream = call(tunnel, target, url).await?;
+                self.finish(stream, is_tls, url).await
+            }
+            Some("http") | None => {
+                let stream = call(connector, proxy.uri().clone(), url).await?;
+                let authorization = proxy.basic_auth().cloned();
+                let proxy = Some(ForwardProxy { authorization });
+                Ok(Way { stream: Box::new(stream), proxy })
+            }
+            Some("socks5" | "socks5h") => {
+                let stream = call(socks(&proxy, connector), target, url).await?;
+                self.finish(stream, is_tls, url).await
+            }
+            Some(scheme) => Err(Failure::usage(format!(
+                "the proxy in the environment is {scheme}://, which cannot be used: http and socks5 can"
+            ))),
+        }
+    }
+
+    /// TLS on top where the URL asks for it.
+    async fn finish(&self, stream: TcpStream, is_tls: bool, url: &Url) -> Result<Way, Failure> {
+        if !is_tls {
+            return Ok(Way { stream: Box::new(stream), proxy: None });
+        }
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(host).map_err(|error| {
+            Failure::usage(format!("{} has no usable host: {error}", shown(url)))
+        })?;
+        let stream = self.tls()?.connect(name, stream).await.map_err(|error| {
+            let failure = Failure::network(format!("TLS with {} failed", shown(url)), error);
+            // A certificate does not get better by asking again.
+            failure.for_good()
+        })?;
+        Ok(Way { stream: Box::new(stream), proxy: None })
+    }
+
+    fn tls(&self) -> Result<&TlsConnector, Failure> {
+        if let Some(connector) = self.tls.get() {
+            return Ok(connector);
+        }
+        let connector = tls_connector(self.ca_file.as_deref())?;
+        Ok(self.tls.get_or_init(|| connector))
+    }
+}
+
+fn socks(proxy: &Intercept, connector: HttpConnector) -> SocksV5<HttpConnector> {
+    let is_local = proxy.uri().scheme_str() == Some("socks5");
+    let socks = SocksV5::new(proxy.uri().clone(), connector).local_dns(is_local);
+    match proxy.raw_auth() {
+        Some((user, password)) => socks.with_auth(user.to_owned(), password.to_owned()),
+        None => socks,
+    }
+}
+
+fn uri_of(url: &Url) -> Result<Uri, Failure> {
+    let unusable = || Failure::usage(format!("{} is not an http:// or https:// URL", shown(url)));
+    let (true, Some(host), Some(port)) =
+        (matches!(url.scheme(), "http" | "https"), url.host_str(), url.port_or_known_default())
+    else {
+        return Err(unusable());
+    };
+    format!("{}://{host}:{port}/", url.scheme()).parse().map_err(|_| unusable())
+}
+
+async fn call<C>(mut connector: C, to: Uri, url: &Url) -> Result<TcpStream, Failure>
+where
+    C: Service<Uri, Response = TokioIo<TcpStream>>,
+    C::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let failed =
+        |error: C::Error| Failure::network(format!("cannot connect to {}", shown(url)), error);
+    std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
+    Ok(connector.call(to).await.map_err(failed)?.into_inner())
+}
+
+fn tls_connector(ca_file: Option<&Path>) -> Result<TlsConnector, Failure> {
+    let mut roots = RootCertStore::empty();
+    // Single certificates that cannot be read are common, and do no harm.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca_file {
+        let pem = fs::read(path).map_err(|error| Failure::disk("read", path, error))?;
+        let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.map_err(|error| {
+            Failure::usage(format!("{} is no PEM file: {error}", path.display()))
+        })?;
+        if roots.add_parsable_certificates(certificates).0 == 0 {
+            return Err(Failure::usage(format!("{} has no usable certificate", path.display())));
+        }
+    }
+    if roots.is_empty() {
+        return Err(Failure::usage(
+            "the system trusts no certificate authority; name one with --ca-file",
+        ));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::network("TLS cannot be set up", error).for_good())?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}

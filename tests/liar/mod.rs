@@ -1,0 +1,174 @@
+//! A server that answers exactly what a test wants, true or not.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: String,
+    pub target: String,
+    /// By their names in lower case.
+    pub fields: HashMap<String, String>,
+    /// The number of requests before this one, of all connections.
+    pub before: usize,
+    /// The number of the connection, from 0.
+    pub connection: usize,
+}
+
+impl Asked {
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+
+    /// The first and the last byte of a `Range` with one range.
+    pub fn range(&self, length: usize) -> Option<(usize, usize)> {
+        let (first, last) = self.field("range").strip_prefix("bytes=")?.split_once('-')?;
+        let last = last.parse().unwrap_or(length - 1).min(length - 1);
+        Some((first.parse().ok()?, last))
+    }
+}
+
+/// What the server does, one thing after the other.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Send(Vec<u8>),
+    /// Nothing for so long.
+    Pause(Duration),
+    /// Closes the connection.
+    Close,
+    /// Says nothing any more, and does not close either.
+    Hang,
+}
+
+/// A head with a `Content-Length`.
+pub fn head(status: &str, length: usize, fields: &str) -> Act {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{fields}\r\n");
+    Act::Send(head.into_bytes())
+}
+
+/// An answer without content.
+pub fn bare(status: &str, fields: &str) -> Vec<Act> {
+    vec![head(status, 0, fields)]
+}
+
+/// An honest answer to a request for this file, whole or a range.
+pub fn serve(asked: &Asked, file: &[u8], fields: &str) -> Vec<Act> {
+    match asked.range(file.len()) {
+        None => vec![head("200 OK", file.len(), fields), Act::Send(file.to_vec())],
+        Some((first, _)) if first >= file.len() => {
+            bare("416 No", &format!("Content-Range: bytes */{}\r\n{fields}", file.len()))
+        }
+        Some((first, last)) => {
+            let part = &file[first..=last];
+            let range = format!("Content-Range: bytes {first}-{last}/{}\r\n", file.len());
+            let fields = format!("Accept-Ranges: bytes\r\n{range}{fields}");
+            vec![head("206 Partial Content", part.len(), &fields), Act::Send(part.to_vec())]
+        }
+    }
+}
+
+/// A running server.
+pub struct Liar {
+    pub address: SocketAddr,
+    pub connections: Arc<AtomicUsize>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    task: AbortHandle,
+}
+
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Liar {
+    /// Starts one that answers by `answer`.
+    pub async fn start(answer: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let answer = Arc::new(answer);
+        let task = tokio::spawn({
+            let (connections, asked) = (Arc::clone(&connections), Arc::clone(&asked));
+            async move {
+                let mut running = tokio::task::JoinSet::new();
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let number = connections.fetch_add(1, Ordering::SeqCst);
+                    let (asked, answer) = (Arc::clone(&asked), Arc::clone(&answer));
+                    running.spawn(async move {
+                        // The client may go whenever it likes.
+                        let _ = talk(stream, number, &asked, &*answer).await;
+                    });
+                }
+            }
+        });
+        Self { address, connections, asked, task: task.abort_handle() }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// All requests so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().clone()
+    }
+}
+
+async fn talk(
+    mut stream: TcpStream,
+    connection: usize,
+    log: &Mutex<Vec<Asked>>,
+    answer: &(dyn Fn(&Asked) -> Vec<Act> + Send + Sync),
+) -> std::io::Result<()> {
+    let mut unread = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(end) = unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if stream.read_buf(&mut unread).await? == 0 {
+                return Ok(());
+            }
+        };
+        let head: Vec<u8> = unread.drain(..end).collect();
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let mut lines = head.lines();
+        let mut first = lines.next().unwrap().split(' ');
+        let fields = lines.filter_map(|line| line.split_once(": "));
+        let fields = fields.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        let mut asked = Asked {
+            method: first.next().unwrap().to_owned(),
+            target: first.next().unwrap().to_owned(),
+            fields,
+            before: 0,
+            connection,
+        };
+        {
+            let mut log = log.lock();
+            asked.before = log.len();
+            log.push(asked.clone());
+        }
+        for act in answer(&asked) {
+            match act {
+                Act::Send(bytes) => stream.write_all(&bytes).await?,
+                Act::Pause(time) => sleep(time).await,
+                Act::Close => return Ok(()),
+                Act::Hang => std::future::pending().await,
+            }
+        }
+    }
+}
