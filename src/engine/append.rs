@@ -168,7 +168,11 @@ impl Appending {
         }
         // The sync early keeps the one at the end short, whether or not the record may say so yet.
         writer.commit().await?;
-        if !self.digests.has_checksum() {
+        if self.digests.has_checksum() {
+            // The values are kept all the same, or they would pile up.
+            let lists = self.digests.take_lists(false);
+            self.engine.keep_lists(self.upload.id(), lists).await;
+        } else {
             self.save_at(progress.offset, false).await?;
         }
         progress.saved_offset = progress.offset;
@@ -187,15 +191,22 @@ impl Appending {
             return Ok(());
         }
         let received = self.received(offset);
-        if !self.admission.completes(offset, is_whole) {
-            return Ok(self.save(received).await?);
+        let is_complete = self.admission.completes(offset, is_whole);
+        let lists = self.digests.take_lists(is_complete);
+        let engine = Arc::clone(&self.engine);
+        let keep = engine.keep_lists(self.upload.id(), lists);
+        if !is_complete {
+            let (saved, ()) = tokio::join!(self.save(received), keep);
+            return Ok(saved?);
         }
         let digests = self.digests.of_all();
         if let Some(algorithm) = received.declared().disagrees(&digests) {
             self.end_mismatched(received).await?;
             return Err(Refusal::DigestMismatch(algorithm).into());
         }
-        self.save(received.completed(digests, self.engine.now())).await?;
+        let complete = received.completed(digests, self.engine.now());
+        let (saved, ()) = tokio::join!(self.save(complete), keep);
+        saved?;
         tracing::info!(upload = %self.upload.id(), bytes = offset, "upload is complete");
         Ok(())
     }

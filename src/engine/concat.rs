@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::{Engine, Fault};
 use crate::protocol::id::UploadId;
 use crate::protocol::refusal::Refusal;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::upload::{Final, GoneReason, Kind, Placement, State, Upload};
 use crate::storage::{Failure, StorageError, Stored};
 
@@ -143,22 +144,11 @@ impl Engine {
 
     /// Joins the parts of a complete upload in the background, unless that is under way.
     pub(super) fn start_join(self: &Arc<Self>, id: UploadId) {
-        if !self.joining.lock().insert(id) {
-            return;
-        }
         let engine = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let join = async {
-                let _turn = engine.join_turn.acquire().await;
-                if let Err(error) = engine.join(id).await {
-                    tracing::warn!(%error, "the parts of an upload are not joined yet");
-                }
-            };
-            tokio::select! {
-                () = engine.stopping.cancelled() => {}
-                () = join => {}
+        self.in_background(id, async move {
+            if let Err(error) = engine.join(id).await {
+                tracing::warn!(%error, "the parts of an upload are not joined yet");
             }
-            engine.joining.lock().remove(&id);
         });
     }
 
@@ -167,7 +157,7 @@ impl Engine {
         let Some(Stored { upload, version }) = self.records.load(id).await? else {
             return Ok(());
         };
-        let (State::Complete { digest, .. }, Placement::Parts { lengths, .. }) =
+        let (State::Complete { .. }, Placement::Parts { lengths, .. }) =
             (upload.state(), upload.placement())
         else {
             return Ok(());
@@ -177,9 +167,9 @@ impl Engine {
             self.records.save(retry, Some(version)).await?;
             return Err(error);
         }
-        let computed = match digest {
-            None if self.policy.keeps_tree => Some(self.compute_digest(&upload).await?),
-            None | Some(_) => None,
+        let computed = match upload.digest() {
+            None if self.policy.keeps_tree => self.hash_again(&upload).await?,
+            None | Some(_) => ReprDigests::default(),
         };
         match self.records.save(upload.joined(computed), Some(version)).await {
             Ok(_) => self.data.release_parts(id).await,

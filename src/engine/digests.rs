@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use super::lists::ListPieces;
 use super::{Engine, Fault};
 use crate::protocol::checksum::{Checksum, Checksummer};
-use crate::protocol::digest::{Blake3Digest, RunningSha256};
+use crate::protocol::digest::RunningSha256;
 use crate::protocol::id::UploadId;
 use crate::protocol::operation::ExpectedChecksum;
 use crate::protocol::refusal::Refusal;
@@ -17,6 +18,8 @@ use crate::storage::{DataReader, Failure, StorageError};
 
 /// Less than this is hashed where it is: handing it to another thread costs as much.
 const INLINE_BYTES: u64 = 16 << 10;
+/// The bytes that are hashed again before their lists are written.
+const STRETCH_BYTES: u64 = 64 << 20;
 
 /// The digests of an upload during one append.
 pub(super) struct Digests {
@@ -61,6 +64,11 @@ impl Digests {
     /// The digests of all that was taken in.
     pub(super) fn of_all(&self) -> ReprDigests {
         self.running.of_all()
+    }
+
+    /// What is to be written to the lists of the upload.
+    pub(super) fn take_lists(&mut self, is_complete: bool) -> Vec<ListPieces> {
+        self.running.take_lists(is_complete)
     }
 
     /// What has to be kept to go on behind all that was taken in.
@@ -122,6 +130,11 @@ impl Running {
             blake3: self.tree.as_ref().map(Tree::root),
             sha256: sha256.and_then(|sha256| Sha256Digest::of_checksum(&sha256.checksum())),
         }
+    }
+
+    fn take_lists(&mut self, is_complete: bool) -> Vec<ListPieces> {
+        let tree = self.tree.as_mut();
+        tree.and_then(|tree| ListPieces::of_tree(tree, is_complete)).into_iter().collect()
     }
 
     /// Takes in all that a reader gives.
@@ -201,16 +214,19 @@ async fn resume_sha256(
 }
 
 impl Engine {
-    /// The digest of a complete upload, read from its bytes.
-    pub(super) async fn compute_digest(
-        &self,
-        upload: &Upload,
-    ) -> Result<Blake3Digest, StorageError> {
-        let running = Running { tree: Some(Tree::new()), ..Running::default() };
-        let range = 0..upload.length().unwrap_or_default();
-        let reader = self.data.reader(upload.id(), upload.placement(), range).await?;
-        let read = running.read(reader).await?;
-        Ok(read.tree.unwrap_or_default().root())
+    /// The digests of a complete upload, read from its bytes; its lists are made anew on the way.
+    pub(super) async fn hash_again(&self, upload: &Upload) -> Result<ReprDigests, StorageError> {
+        let length = upload.length().unwrap_or_default();
+        let mut running = Running { tree: Some(Tree::new()), ..Running::default() };
+        let mut start = 0;
+        while start < length {
+            let end = length.min(start.saturating_add(STRETCH_BYTES));
+            let reader = self.data.reader(upload.id(), upload.placement(), start..end).await?;
+            running = running.read(reader).await?;
+            self.keep_lists(upload.id(), running.take_lists(end == length)).await;
+            start = end;
+        }
+        Ok(running.of_all())
     }
 }
 

@@ -3,11 +3,13 @@
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 mod append;
+mod background;
 mod concat;
 pub mod content;
 mod create;
 mod digests;
 mod lease;
+mod lists;
 mod sweep;
 
 use std::collections::HashSet;
@@ -57,10 +59,9 @@ pub struct Engine {
     leases: Arc<Leases>,
     /// Cancelled once, when the server stops.
     stopping: CancellationToken,
-    /// The uploads whose parts are being joined, or wait for their turn.
-    joining: Mutex<HashSet<UploadId>>,
-    /// One at a time: they take the disk from those who wait for an answer.
-    join_turn: Semaphore,
+    /// The uploads that are worked on in the background, or wait for their turn.
+    working: Mutex<HashSet<UploadId>>,
+    work_turn: Semaphore,
     /// How many uploads the last sweep found due and had to leave so.
     left_by_sweep: AtomicUsize,
     /// Owns the appends: a client that goes away does not end the saving of what it sent.
@@ -100,8 +101,8 @@ impl Engine {
             policy,
             leases: Arc::default(),
             stopping: CancellationToken::new(),
-            joining: Mutex::default(),
-            join_turn: Semaphore::new(1),
+            working: Mutex::default(),
+            work_turn: Semaphore::new(1),
             left_by_sweep: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
         })

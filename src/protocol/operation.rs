@@ -92,3 +92,15 @@ pub enum Outcome {
     /// The upload is gone.
     Cancelled,
 }
+
+impl Outcome {
+    /// The upload that it tells of.
+    pub fn upload(&self) -> Option<&Upload> {
+        match self {
+            Self::Created { upload, .. } | Self::Appended(upload) | Self::Offset(upload) => {
+                Some(upload)
+            }
+            Self::Discovered | Self::Cancelled => None,
+        }
+    }
+}

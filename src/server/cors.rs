@@ -15,6 +15,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("POST, HEAD, PATCH, OPTION
 /// The request fields that a page may send, where it does not name its own.
 const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Type, Origin, Range, If-Match, If-None-Match, If-Range, \
+     Content-Digest, Repr-Digest, Want-Repr-Digest, \
      Tus-Resumable, Upload-Checksum, Upload-Concat, Upload-Defer-Length, Upload-Length, \
      Upload-Metadata, Upload-Offset, Upload-Complete, Upload-Incomplete, \
      Upload-Draft-Interop-Version, X-HTTP-Method-Override, X-Request-ID, X-Requested-With",
@@ -22,8 +23,8 @@ const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
 /// The response fields that a page may read.
 const RESPONSE_FIELDS: HeaderValue = HeaderValue::from_static(
     "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, \
-     Location, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, \
-     Tus-Version, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
+     Link, Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, \
+     Tus-Version, Upload-Blake3, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
      Upload-Draft-Interop-Version, Upload-Expires, Upload-Incomplete, Upload-Length, \
      Upload-Limit, Upload-Metadata, Upload-Offset",
 );

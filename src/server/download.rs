@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::digests;
 use crate::engine::Engine;
 use crate::protocol::disposition::{disposition, media_type};
 use crate::protocol::precondition::{Precondition, Validators};
@@ -35,6 +36,7 @@ pub(super) fn respond(
 ) -> Response<ResponseBody> {
     let validators = validators(upload);
     let mut response = Response::new(ResponseBody::empty());
+    digests::tell(upload, &parts.headers, response.headers_mut());
     set(response.headers_mut(), &ETAG, &validators.etag);
     set(response.headers_mut(), &LAST_MODIFIED, &validators.last_modified.to_imf_fixdate());
     // A complete upload never changes, but it may be cancelled: ask each time, by its tag.
@@ -67,7 +69,7 @@ pub(super) fn respond(
 
 /// The digest of the bytes is their tag. Without a tree the id serves: what is complete never
 /// changes.
-fn validators(upload: &Upload) -> Validators {
+pub(super) fn validators(upload: &Upload) -> Validators {
     let id = upload.id().to_string();
     let tag = upload.digest().map_or_else(|| id.clone(), |digest| digest.to_string());
     let last_modified = match *upload.state() {

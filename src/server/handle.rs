@@ -12,9 +12,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::body::{RequestContent, ResponseBody};
-use super::cors;
-use super::download;
 use super::location::Locations;
+use super::{beside, cors, digests, download};
 use crate::engine::{Engine, Fault};
 use crate::protocol::head::{RequestHead, ResponseHead, Target};
 use crate::protocol::id::UploadId;
@@ -56,6 +55,12 @@ impl Handler {
             }
             Some(_) if cors::is_preflight(&parts.method, &parts.headers) => {
                 Response::new(ResponseBody::empty())
+            }
+            Some(Target::Upload(None))
+                if let Some((id, beside)) = self.locations.beside(parts.uri.path()) =>
+            {
+                let answer = beside::answer(&self.engine, id, beside, &parts).await;
+                answer.unwrap_or_else(|fault| tell_fault(&fault))
             }
             Some(target) => self.answer(&parts, target, content).await,
             None => elsewhere(self.locations.0.base_path.as_str()),
@@ -139,7 +144,10 @@ impl Handler {
             | Outcome::Offset(_)
             | Outcome::Cancelled => String::new(),
         };
-        let head = tus::encode(&outcome, &location, self.engine.limits());
+        let mut head = tus::encode(&outcome, &location, self.engine.limits());
+        if let Some(upload) = outcome.upload() {
+            digests::tell(upload, &parts.headers, &mut head.headers);
+        }
         Ok(response(head, ResponseBody::empty()))
     }
 
@@ -175,8 +183,13 @@ fn response(head: ResponseHead, body: ResponseBody) -> Response<ResponseBody> {
 
 /// The answer to a URL that is not under the base path.
 fn elsewhere(base_path: &str) -> Response<ResponseBody> {
-    let mut response = Response::new(text(&format!("nothing is here; uploads are at {base_path}")));
-    *response.status_mut() = StatusCode::NOT_FOUND;
+    plain(StatusCode::NOT_FOUND, &format!("nothing is here; uploads are at {base_path}"))
+}
+
+/// A text for a person.
+pub(super) fn plain(status: StatusCode, message: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(text(message));
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
     response
 }

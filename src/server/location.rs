@@ -13,6 +13,16 @@ use crate::settings::Listening;
 pub(super) struct Locations(pub(super) Listening);
 
 impl Locations {
+    /// The resource beside an upload that a path names.
+    pub(super) fn beside(&self, path: &str) -> Option<(UploadId, Beside)> {
+        let name = path.strip_prefix(self.0.base_path.as_str())?;
+        let (id, beside) = match name.split_once('/') {
+            Some((id, "tree")) => (id, Beside::Tree),
+            Some(_) | None => return None,
+        };
+        Some((UploadId::parse(id)?, beside))
+    }
+
     /// What a path names; `None` when it is not ours.
     pub(super) fn target(&self, path: &str) -> Option<Target> {
         let base_path = self.0.base_path.as_str();
@@ -51,6 +61,13 @@ impl Locations {
         let authority = host.parse::<Authority>().ok()?;
         (!authority.as_str().contains('@')).then(|| format!("{scheme}://{authority}"))
     }
+}
+
+/// A resource beside an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// The list of its chaining values.
+    Tree,
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +123,12 @@ mod tests {
         assert_eq!(target(&format!("/files/{id}")), Some(Target::Upload(UploadId::parse(id))));
         for foreign in ["/files/..", "/files/%2e%2e%2fx", "/files//etc/passwd", "/files/a/b"] {
             assert_eq!(target(foreign), Some(Target::Upload(None)), "{foreign}");
+        }
+        let beside = |path: &str| locations(false).beside(path);
+        let ours = UploadId::parse(id).unwrap();
+        assert_eq!(beside(&format!("/files/{id}/tree")), Some((ours, Beside::Tree)));
+        for foreign in ["/files/tree", "/files/x/tree", "/tree", &format!("/files/{id}/tree/")] {
+            assert_eq!(beside(foreign), None, "{foreign}");
         }
         assert_eq!(target("/"), None);
         assert_eq!(target("/filesystem"), None);

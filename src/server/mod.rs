@@ -2,9 +2,11 @@
 //!
 //! One port speaks HTTP/1.1 and, to clients that begin with its preface, HTTP/2 without TLS.
 
+mod beside;
 mod body;
 mod cors;
 
+mod digests;
 mod download;
 mod handle;
 mod location;

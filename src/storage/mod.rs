@@ -83,6 +83,21 @@ pub trait RecordStore: Send + Sync + 'static {
     fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>>;
 }
 
+/// What is kept beside the bytes of an upload: one value of 32 bytes for each of its groups of
+/// 1 MiB, in order. All of it can be made anew from the bytes, so nothing rests on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// The chaining values of the BLAKE3 tree, in the form of `protocol::tree::GroupList`.
+    Tree,
+    /// The SHA-256 of each group, one after another.
+    Sha256,
+}
+
+impl List {
+    /// Every kind of list.
+    pub const ALL: [Self; 2] = [Self::Tree, Self::Sha256];
+}
+
 /// Keeps the bytes of uploads.
 pub trait DataStore: Send + Sync + 'static {
     /// Opens an upload's bytes for appending at `offset`, and cuts off what lies behind it. The
@@ -125,10 +140,23 @@ pub trait DataStore: Send + Sync + 'static {
     /// [`Failure::Full`], and the parts are as they were.
     fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()>;
 
+    /// Writes pieces of a list, each at its offset in bytes, and cuts the list off at `end` if one
+    /// is given. It is never synced: whoever reads a list has to see whether it is right.
+    fn write_list(
+        &self,
+        id: UploadId,
+        list: List,
+        pieces: Vec<(u64, Vec<u8>)>,
+        end: Option<u64>,
+    ) -> StoreFuture<'_, ()>;
+
+    /// A range of the bytes of a list, as far as they are there.
+    fn read_list(&self, id: UploadId, list: List, range: Range<u64>) -> StoreFuture<'_, Bytes>;
+
     /// Frees the parts of an upload that was joined. None is no error.
     fn release_parts(&self, id: UploadId) -> StoreFuture<'_, ()>;
 
-    /// Frees an upload's bytes. None is no error. Readers that are open read on.
+    /// Frees an upload's bytes, and its lists. None is no error. Readers that are open read on.
     fn remove(&self, id: UploadId) -> StoreFuture<'_, ()>;
 
     /// The bytes that can still be stored.

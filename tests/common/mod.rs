@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,12 @@ impl TestServer {
             }
         });
         Self { address, engine, shutdown, task, folder }
+    }
+
+    /// The file of an upload's bytes; what lies beside it has this name and more.
+    pub fn file(&self, path: &str) -> PathBuf {
+        let id = path.rsplit('/').next().unwrap();
+        self.folder.path().join("uploads").join(&id[..2]).join(id)
     }
 
     /// Tells it to stop, and waits until it has.

@@ -10,14 +10,30 @@ use crate::protocol::units::MAX_LENGTH;
 /// last one, which may be shorter; `None` for fewer than two groups, whose root is the plain hash
 /// of the bytes. Memory does not grow with the number of groups.
 pub fn root_of(values: impl IntoIterator<Item = ChainingValue>) -> Option<Blake3Digest> {
-    let mut values = values.into_iter();
-    let mut last = values.next()?;
-    let mut frontier = Frontier::default();
-    for value in values {
-        frontier.push(last);
-        last = value;
+    let mut running = RunningRoot::default();
+    values.into_iter().for_each(|value| running.push(value));
+    running.root()
+}
+
+/// What [`root_of`] computes, for values that come piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct RunningRoot {
+    frontier: Frontier,
+    last: Option<ChainingValue>,
+}
+
+impl RunningRoot {
+    /// Takes the value of the next group.
+    pub fn push(&mut self, value: ChainingValue) {
+        if let Some(last) = self.last.replace(value) {
+            self.frontier.push(last);
+        }
     }
-    frontier.root_with(last)
+
+    /// The root over all values so far; `None` for fewer than two.
+    pub fn root(&self) -> Option<Blake3Digest> {
+        self.frontier.root_with(self.last?)
+    }
 }
 
 /// What has to be known of full groups that have something to their right: the chaining values of

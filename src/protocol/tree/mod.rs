@@ -36,7 +36,7 @@ mod list;
 
 use blake3::Hasher;
 
-pub use self::frontier::{Frontier, root_of};
+pub use self::frontier::{Frontier, RunningRoot, root_of};
 use self::group::hasher_at;
 pub use self::group::{
     ChainingValue, GROUP_BYTES, group_chaining_value, groups_of, resume_offset, verify_group,

@@ -238,3 +238,25 @@ proptest! {
         }
     }
 }
+
+/// The vectors in the documentation, for those who write their own program for it.
+#[test]
+fn the_vectors_in_the_documentation_are_right() {
+    let documented = include_str!("../../../docs/tree-format.md");
+    let mut table = String::from("| length | root | list |\n|---|---|---|\n");
+    let (one, other) = (GROUP as u64 + 1, 5 * GROUP as u64 + 12_345);
+    for length in [0, 1, 1 << 20, one, 2 << 20, (2 << 20) + 1, other] {
+        let bytes: Vec<u8> = (0..length).map(|k| u8::try_from(k % 251).unwrap()).collect();
+        let list = list_of(&bytes);
+        list.clone().check(Blake3Digest::of(&bytes)).unwrap();
+        let encoded = list.encode();
+        let shown = if list.values().len() <= 3 {
+            let hex: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("`{hex}`")
+        } else {
+            format!("{} bytes with the BLAKE3 `{}`", encoded.len(), Blake3Digest::of(&encoded))
+        };
+        table += &format!("| {length} | `{}` | {shown} |\n", Blake3Digest::of(&bytes));
+    }
+    assert!(documented.contains(&table), "docs/tree-format.md has to say:\n{table}");
+}

@@ -2,6 +2,7 @@
 //! its tests, the one in memory after a loss of power.
 
 mod data;
+mod lists;
 mod model;
 mod parts;
 mod records;
@@ -148,12 +149,28 @@ macro_rules! parts_contract {
     };
 }
 
+macro_rules! lists_contract {
+    ($store:ident, $place:ident) => {
+        contract!(
+            $store,
+            $place,
+            lists,
+            [
+                a_list_has_what_was_written_to_it,
+                lists_do_not_touch_each_other_and_go_with_the_bytes,
+            ]
+        );
+    };
+}
+
 records_contract!(memory_records, Memory);
 records_contract!(sled_records, Sled);
 data_contract!(memory_data, Memory);
 data_contract!(file_data, Files);
 parts_contract!(memory_parts, Memory);
 parts_contract!(file_parts, Files);
+lists_contract!(memory_lists, Memory);
+lists_contract!(file_lists, Files);
 
 fn id(number: u8) -> UploadId {
     UploadId::from_bytes([number; 16])

@@ -1,9 +1,10 @@
 //! Bytes in one plain file an upload: `<folder>/ab/<id>`, where `ab` are the id's first two digits
-//! (one folder for all makes creating files slow when there are many).
+//! (one folder for all makes creating files slow when there are many). Beside it lie its lists.
 //!
 //! All file work runs on tokio's blocking threads. The files are what they seem: an administrator
 //! may copy a complete one away.
 
+mod lists;
 mod parts;
 mod reader;
 mod writer;
@@ -15,13 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
 use self::reader::FileReader;
 use self::writer::FileWriter;
 use super::folder::sync_folder;
-use super::{DataReader, DataStore, DataWriter, Durability, Failure, StorageError, StoreFuture};
+use super::{
+    DataReader, DataStore, DataWriter, Durability, Failure, List, StorageError, StoreFuture,
+};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Placement;
 
@@ -144,6 +148,23 @@ impl DataStore for FileStore {
         Box::pin(blocking("joining the parts", id, move || shared.join(id, &lengths)))
     }
 
+    fn write_list(
+        &self,
+        id: UploadId,
+        list: List,
+        pieces: Vec<(u64, Vec<u8>)>,
+        end: Option<u64>,
+    ) -> StoreFuture<'_, ()> {
+        let shared = Arc::clone(&self.shared);
+        let write = move || shared.write_list(id, list, &pieces, end);
+        Box::pin(run("writing a list", Some(id), write))
+    }
+
+    fn read_list(&self, id: UploadId, list: List, range: Range<u64>) -> StoreFuture<'_, Bytes> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(run("reading a list", Some(id), move || shared.read_list(id, list, range)))
+    }
+
     fn release_parts(&self, id: UploadId) -> StoreFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(run("removing the parts", Some(id), move || shared.release_parts(id)))
@@ -156,7 +177,7 @@ impl DataStore for FileStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed?,
             }
-            let released = shared.release_parts(id);
+            let released = shared.release_parts(id).and(shared.remove_lists(id));
             // Whoever asks next is to see the room that this gave back.
             *shared.room.lock() = None;
             released

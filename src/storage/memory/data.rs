@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Machine, MemoryStore, Operation, Stop};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Placement;
-use crate::storage::{DataReader, DataStore, DataWriter, Failure, StorageError, StoreFuture};
+use crate::storage::{DataReader, DataStore, DataWriter, Failure, List, StorageError, StoreFuture};
 
 /// The bytes that one read gives at most; few, so that tests see more than one.
 const PIECE_BYTES: usize = 64 << 10;
@@ -62,6 +62,28 @@ impl DataStore for MemoryStore {
         }))
     }
 
+    fn write_list(
+        &self,
+        id: UploadId,
+        list: List,
+        pieces: Vec<(u64, Vec<u8>)>,
+        end: Option<u64>,
+    ) -> StoreFuture<'_, ()> {
+        let doing = "writing a list";
+        Box::pin(self.call(Operation::List, doing, Some(id), move |machine, entered| {
+            entered?;
+            machine.write_list(id, list, &pieces, end)
+        }))
+    }
+
+    fn read_list(&self, id: UploadId, list: List, range: Range<u64>) -> StoreFuture<'_, Bytes> {
+        let doing = "reading a list";
+        Box::pin(self.call(Operation::List, doing, Some(id), move |machine, entered| {
+            entered?;
+            machine.read_list(id, list, range)
+        }))
+    }
+
     fn release_parts(&self, id: UploadId) -> StoreFuture<'_, ()> {
         let doing = "removing the parts";
         Box::pin(self.call(Operation::Remove, doing, Some(id), move |machine, entered| {
@@ -76,6 +98,7 @@ impl DataStore for MemoryStore {
         Box::pin(self.call(Operation::Remove, doing, Some(id), move |machine, entered| {
             entered?;
             machine.parts.remove(&id);
+            List::ALL.iter().for_each(|list| drop(machine.lists.remove(&(id, *list))));
             if let Some(file) = machine.files.get_mut(&id) {
                 let freed = count(file.live().unwrap_or_default());
                 file.remove();

@@ -7,6 +7,7 @@
 
 mod data;
 mod disk;
+mod lists;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use self::disk::{DiskFile, Random};
-use super::{Failure, RecordStore, StorageError, StoreFuture, Stored, Version};
+use super::{Failure, List, RecordStore, StorageError, StoreFuture, Stored, Version};
 use crate::protocol::id::UploadId;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Upload;
@@ -41,6 +42,8 @@ pub enum Operation {
     Commit,
     /// A range of bytes is opened, or its next bytes are read.
     Read,
+    /// A list is written or read.
+    List,
     /// Parts are taken hold of.
     Adopt,
     /// Parts are joined.
@@ -96,6 +99,8 @@ struct Machine {
     files: BTreeMap<UploadId, DiskFile>,
     /// The parts that uploads have hold of.
     parts: BTreeMap<UploadId, Vec<Bytes>>,
+    /// The lists beside the bytes of uploads.
+    lists: BTreeMap<(UploadId, List), Vec<u8>>,
     /// The bytes that can still be written.
     room: u64,
     faults: Vec<Planned>,
@@ -145,6 +150,7 @@ impl MemoryStore {
             are_records_closed: false,
             files: BTreeMap::new(),
             parts: BTreeMap::new(),
+            lists: BTreeMap::new(),
             room: u64::MAX,
             faults: Vec::new(),
             calls: 0,
@@ -190,6 +196,7 @@ impl MemoryStore {
             }
         }
         machine.files.values_mut().for_each(|file| file.crash(&mut random));
+        machine.lists.retain(|_, list| lists::crash(list, &mut random));
         machine.are_records_closed = false;
         machine.faults.clear();
         machine.calls = 0;

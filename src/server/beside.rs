@@ -1,0 +1,147 @@
+//! The resources beside an upload, which no protocol knows: the list of its chaining values
+//! (`docs/tree-format.md`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::body::ResponseBody;
+use super::download::validators;
+use super::location::Beside;
+use super::{digests, handle};
+use crate::engine::{Engine, Fault};
+use crate::protocol::id::UploadId;
+use crate::protocol::precondition::{Precondition, Validators};
+use crate::protocol::refusal::Refusal;
+use crate::protocol::tree::list_bytes;
+use crate::protocol::upload::Upload;
+use crate::storage::StorageError;
+
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
+/// The media type of a list of chaining values.
+const TREE_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.resumed.tree");
+/// When a client may ask again for what is being made, in seconds.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
+
+/// Answers a request for a resource beside an upload.
+///
+/// # Errors
+///
+/// `NotFound`, `Gone`, `NotComplete`, `MethodNotAllowed`, and what the stores could not do.
+pub(super) async fn answer(
+    engine: &Arc<Engine>,
+    id: UploadId,
+    beside: Beside,
+    parts: &Parts,
+) -> Result<Response<ResponseBody>, Fault> {
+    match parts.method {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => {
+            let mut response = Response::new(ResponseBody::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
+            return Ok(response);
+        }
+        _ => {
+            let method = parts.method.to_string();
+            return Err(Refusal::MethodNotAllowed { method, allowed: ALLOWED }.into());
+        }
+    }
+    let upload = engine.look(id).await?;
+    if !upload.is_complete() {
+        return Err(Refusal::NotComplete { offset: upload.offset().unwrap_or_default() }.into());
+    }
+    match beside {
+        Beside::Tree => tree(engine, upload, parts).await,
+    }
+}
+
+async fn tree(
+    engine: &Arc<Engine>,
+    upload: Upload,
+    parts: &Parts,
+) -> Result<Response<ResponseBody>, Fault> {
+    let Some(root) = upload.digest() else { return Ok(without_tree(&upload)) };
+    let validators = Validators {
+        etag: format!("\"{root}.tree\""),
+        alias: String::new(),
+        last_modified: validators(&upload).last_modified,
+    };
+    let mut response = Response::new(ResponseBody::empty());
+    let headers = response.headers_mut();
+    digests::tell(&upload, &parts.headers, headers);
+    let texts =
+        [(ETAG, &validators.etag), (LAST_MODIFIED, &validators.last_modified.to_imf_fixdate())];
+    for (name, text) in texts {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    match validators.evaluate(&parts.headers) {
+        Precondition::Passed => {}
+        Precondition::NotModified => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+        Precondition::Failed => {
+            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+            return Ok(response);
+        }
+    }
+    if !engine.tree_is_ready(&upload).await? {
+        return Ok(later("the list is being made anew; ask again in a moment"));
+    }
+    let end = list_bytes(upload.length().unwrap_or_default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, TREE_TYPE);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(end));
+    if parts.method == Method::GET {
+        *response.body_mut() = stream_tree(Arc::clone(engine), upload, end);
+    }
+    Ok(response)
+}
+
+fn stream_tree(engine: Arc<Engine>, upload: Upload, end: u64) -> ResponseBody {
+    let upload = Arc::new(upload);
+    ResponseBody::from_reads(0, move |at| {
+        let (engine, upload) = (Arc::clone(&engine), Arc::clone(&upload));
+        async move { next_of_tree(&engine, &upload, at, end).await }
+    })
+}
+
+async fn next_of_tree(
+    engine: &Engine,
+    upload: &Upload,
+    at: u64,
+    end: u64,
+) -> Result<Option<(Bytes, u64)>, StorageError> {
+    if at >= end {
+        return Ok(None);
+    }
+    let bytes = engine.read_tree(upload, at..end).await?;
+    let next = at.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    Ok(Some((bytes, next)))
+}
+
+/// There is no digest that a list could be checked against: not yet, or not at all.
+fn without_tree(upload: &Upload) -> Response<ResponseBody> {
+    if upload.wake() != upload.expires() {
+        return later("the digest of this upload is still being computed; ask again in a moment");
+    }
+    let problem = "this upload was received without a tree (setting `tree`)";
+    handle::plain(StatusCode::NOT_FOUND, problem)
+}
+
+fn later(message: &str) -> Response<ResponseBody> {
+    let mut response = handle::plain(StatusCode::SERVICE_UNAVAILABLE, message);
+    response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+    response
+}

@@ -1,0 +1,39 @@
+//! What responses tell of the digests of a complete upload, in every dialect.
+//!
+//! - RFC 9530 §3 `Repr-Digest`, §4 `Want-Repr-Digest`
+//! - `Upload-Blake3`: a field of our own, since BLAKE3 is not registered for `Repr-Digest`; the value
+//!   is 64 lower-case hexadecimal digits
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::protocol::checksum::Algorithm;
+use crate::protocol::digest_fields::parse_wanted_digests;
+use crate::protocol::upload::Upload;
+
+const UPLOAD_BLAKE3: HeaderName = HeaderName::from_static("upload-blake3");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
+
+/// Tells the digests of an upload that is complete. Of no other are there any.
+pub(super) fn tell(upload: &Upload, request: &HeaderMap, response: &mut HeaderMap) {
+    let digests = upload.digests();
+    let mut set = |name: HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.insert(name, value);
+        }
+    };
+    if let Some(root) = digests.blake3 {
+        set(UPLOAD_BLAKE3, root.to_string());
+    }
+    if let (true, Some(field)) = (is_sha256_wanted(request), digests.to_field()) {
+        set(REPR_DIGEST, field);
+    }
+}
+
+/// Whether SHA-256 is among what the client wants, or it did not say what it wants.
+fn is_sha256_wanted(request: &HeaderMap) -> bool {
+    let mut fields = request.get_all(WANT_REPR_DIGEST).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return true };
+    let wanted = field.to_str().ok().and_then(parse_wanted_digests);
+    wanted.is_none_or(|wanted| wanted.contains(&Algorithm::Sha256))
+}
