@@ -9,10 +9,16 @@ use futures_util::stream;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
-use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::client::conn::http2::{Builder, SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
+use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// No test waits longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Content = BoxBody<Bytes, Infallible>;
 
@@ -96,5 +102,79 @@ async fn a_checksum_may_come_behind_the_content() {
     let (answer, _) = send(&mut sender, ("PATCH", &path), &fields, right).await;
     assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     drop(sender);
+    server.stop().await;
+}
+
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A connection, and the task that ends with it.
+async fn connect_with(
+    server: &TestServer,
+    builder: &Builder<TokioExecutor>,
+) -> (SendRequest<Content>, JoinHandle<()>) {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    let ends = tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    (sender, ends)
+}
+
+fn get(path: &str) -> Request<Content> {
+    Request::get(format!("http://localhost{path}")).body(content(b"", None)).unwrap()
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_for_nothing_more_is_left() {
+    let server = TestServer::start_with(|settings| {
+        settings.connections.header_timeout = SHORT;
+        settings.connections.idle_timeout = SHORT;
+    })
+    .await;
+    let (mut sender, ends) = connect_with(&server, &Builder::new(TokioExecutor::new())).await;
+    for _ in 0..3 {
+        assert_eq!(sender.send_request(get("/")).await.unwrap().status(), StatusCode::NOT_FOUND);
+        tokio::time::sleep(SHORT / 3).await;
+    }
+    timeout(PATIENCE, ends).await.expect("the connection stays").unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_gives_no_window_for_its_answer_is_left() {
+    let server = TestServer::start_with(|settings| {
+        settings.connections.idle_timeout = SHORT;
+    })
+    .await;
+    let path = server.create_with("", &pattern(1_000_000)).await;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1);
+    let (mut sender, ends) = connect_with(&server, &builder).await;
+    let unread = sender.send_request(get(&path)).await.unwrap();
+    timeout(PATIENCE, ends).await.expect("the connection stays").unwrap();
+    drop(unread);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_slowly_gets_its_answer() {
+    let server = TestServer::start_with(|settings| {
+        settings.connections.header_timeout = SHORT;
+        settings.connections.idle_timeout = SHORT;
+    })
+    .await;
+    let sent = pattern(1_000_000);
+    let path = server.create_with("", &sent).await;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(16 << 10);
+    let (mut sender, _) = connect_with(&server, &builder).await;
+    let mut body = sender.send_request(get(&path)).await.unwrap().into_body();
+    let mut received = Vec::new();
+    while let Some(frame) = body.frame().await {
+        received.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        tokio::time::sleep(SHORT / 20).await;
+    }
+    assert_eq!(received.len(), sent.len());
+    assert!(received == sent, "other bytes");
     server.stop().await;
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -37,6 +37,18 @@ async fn a_peer_that_does_not_finish_a_head_is_left() {
         assert!(peer.ends().await, "{begun:?}");
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_finish_a_head_does_not_keep_the_server_from_its_end() {
+    let server = TestServer::start().await;
+    let mut peer = server.connect().await;
+    peer.send("GET /files/ HTTP/1.1\r\nHost: loc").await;
+    assert_eq!(server.get("/", "").await.status, 404);
+    let begin = Instant::now();
+    server.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(peer.ends().await);
 }
 
 /// Begins an append of 1000 bytes.

@@ -2,6 +2,7 @@
 //!
 //! One port speaks HTTP/1.1 and, to clients that begin with its preface, HTTP/2 without TLS.
 
+mod activity;
 mod beside;
 mod body;
 mod cors;
@@ -16,10 +17,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -27,6 +29,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::activity::{Activity, Rest, WatchedBody};
 use self::handle::Handler;
 use self::location::Locations;
 use crate::engine::Engine;
@@ -39,6 +42,8 @@ const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
 const HTTP2_CONNECTION_WINDOW: u32 = 4 << 20;
 /// How long the listener rests after it could not accept, as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a connection on which nothing is under way has to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` is cancelled: then no connection is accepted, the content of every
 /// append ends, what came is saved and answered, and this returns within the shutdown timeout.
@@ -66,10 +71,11 @@ struct Serving {
     handler: Arc<Handler>,
     builder: auto::Builder<TokioExecutor>,
     permits: Arc<Semaphore>,
-    graceful: GracefulShutdown,
+    /// Tells the connections to end with the requests that are under way.
+    closing: CancellationToken,
     tasks: TaskTracker,
     header_timeout: Duration,
-    write_timeout: Duration,
+    idle_timeout: Duration,
     shutdown_timeout: Duration,
 }
 
@@ -102,10 +108,10 @@ impl Serving {
             handler,
             builder,
             permits: Arc::new(Semaphore::new(options.max_connections)),
-            graceful: GracefulShutdown::new(),
+            closing: CancellationToken::new(),
             tasks,
             header_timeout: options.header_timeout,
-            write_timeout: options.idle_timeout,
+            idle_timeout: options.idle_timeout,
             shutdown_timeout: options.shutdown_timeout,
         }
     }
@@ -128,36 +134,51 @@ impl Serving {
             tracing::debug!(%error, "could not set TCP_NODELAY");
         }
         let handler = Arc::clone(&self.handler);
-        let has_begun = CancellationToken::new();
-        let begins = has_begun.clone();
-        let service = service_fn(move |request| {
-            begins.cancel();
+        let activity = Activity::new();
+        let watched = Arc::clone(&activity);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let running = watched.begin(request.version());
             let handler = Arc::clone(&handler);
-            async move { Ok::<_, Infallible>(handler.handle(request).await) }
+            async move {
+                let response = handler.handle(request).await;
+                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, running)))
+            }
         });
         // A peer that does not read what it asked for must not hold what is kept for it.
         let mut stream = Box::pin(TimeoutStream::new(stream));
-        stream.as_mut().set_write_timeout_pinned(Some(self.write_timeout));
+        stream.as_mut().set_write_timeout_pinned(Some(self.idle_timeout));
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = self.graceful.watch(connection);
-        let patience = self.header_timeout;
+        let closing = self.closing.clone();
+        let (first, unread) = (self.header_timeout, self.idle_timeout);
+        // The end of an answer may still be on its way.
+        let idle = first.max(unread);
         self.tasks.spawn(async move {
             let _permit = permit;
             let mut connection = pin!(connection);
-            // hyper's own timeout does not cover the bytes that tell the version of HTTP.
+            // hyper's own timeout covers neither the bytes that tell the version of HTTP nor
+            // HTTP/2.
             tokio::select! {
                 ended = connection.as_mut() => return log_end(ended),
-                () = has_begun.cancelled() => {}
-                () = sleep(patience) => return,
+                () = closing.cancelled() => {}
+                rest = activity.ends(first, idle, unread) => {
+                    if rest == Rest::Stalled {
+                        return;
+                    }
+                }
             }
-            log_end(connection.await);
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => log_end(ended),
+                _ = activity.ends(FAREWELL, FAREWELL, unread) => {}
+            }
         });
     }
 
     /// Ends what is under way, and waits for its answers to be sent.
     async fn stop(self, engine: &Engine) {
         let ending = async {
-            tokio::join!(engine.stop(), self.graceful.shutdown());
+            self.closing.cancel();
+            engine.stop().await;
             self.tasks.close();
             self.tasks.wait().await;
         };
