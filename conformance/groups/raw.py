@@ -15,7 +15,7 @@ def run(bench):
     if bench.url:
         run_against(bench, bench.url)
         return
-    with bench.server("raw", "--max-length", MAX_LENGTH, "--expire-after", "24h") as server:
+    with bench.server("raw", "--max-length", MAX_LENGTH, "--expire-after", "24h", "--sha256", "on") as server:
         run_against(bench, server.url)
 
 
@@ -44,8 +44,7 @@ def capabilities(url):
     offered = {name.strip() for name in headers.get("Tus-Extension", "").split(",")}
     variables = {"extensions": headers.get("Tus-Extension", "")}
     _, told, _ = http.ask("GET", http.create(url, 0), {"Want-Repr-Digest": "sha-256=10"})
-    if "Repr-Digest" in told:
-        offered.add("repr-digest")
+    offered |= {name.lower() for name in ("Repr-Digest", "Upload-Blake3") if name in told}
     if "Tus-Max-Size" in headers:
         offered.add("max-size")
         most = int(headers["Tus-Max-Size"])

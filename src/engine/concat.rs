@@ -167,8 +167,9 @@ impl Engine {
             self.records.save(retry, Some(version)).await?;
             return Err(error);
         }
+        let is_wanted = self.policy.keeps_tree || self.policy.keeps_sha256;
         let computed = match upload.digest() {
-            None if self.policy.keeps_tree => self.hash_again(&upload).await?,
+            None if is_wanted => self.hash_again(&upload).await?,
             None | Some(_) => ReprDigests::default(),
         };
         match self.records.save(upload.joined(computed), Some(version)).await {

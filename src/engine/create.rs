@@ -61,7 +61,7 @@ impl Engine {
     fn begin(&self, creation: &Creation) -> Result<Upload, StorageError> {
         let declared = creation.declared;
         let has_tree = self.policy.keeps_tree || declared.blake3.is_some();
-        let has_sha256 = declared.sha256.is_some();
+        let has_sha256 = self.policy.keeps_sha256 || declared.sha256.is_some();
         let upload =
             Upload::new(random_id()?, creation.length, creation.metadata.clone(), self.now())
                 .with_tree(has_tree.then(Frontier::default))

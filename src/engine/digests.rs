@@ -217,7 +217,11 @@ impl Engine {
     /// The digests of a complete upload, read from its bytes; its lists are made anew on the way.
     pub(super) async fn hash_again(&self, upload: &Upload) -> Result<ReprDigests, StorageError> {
         let length = upload.length().unwrap_or_default();
-        let mut running = Running { tree: Some(Tree::new()), ..Running::default() };
+        let wants_sha256 = self.policy.keeps_sha256 || upload.declared().sha256.is_some();
+        let sha256 = wants_sha256.then(RunningSha256::new);
+        let known = upload.digests().or(upload.declared());
+        let tree = (self.policy.keeps_tree || known.blake3.is_some()).then(Tree::new);
+        let mut running = Running { tree, sha256, checksummer: None };
         let mut start = 0;
         while start < length {
             let end = length.min(start.saturating_add(STRETCH_BYTES));

@@ -48,6 +48,8 @@ pub struct Policy {
     pub expire_complete_after: Option<Duration>,
     /// Whether the BLAKE3 tree of new uploads is computed while bytes arrive.
     pub keeps_tree: bool,
+    /// Whether the SHA-256 of new uploads is computed too.
+    pub keeps_sha256: bool,
 }
 
 /// The server's work, shared by all requests.

@@ -12,6 +12,7 @@ pub mod head;
 pub mod id;
 pub mod limits;
 pub mod metadata;
+pub mod metalink;
 pub mod operation;
 pub mod precondition;
 pub mod range;

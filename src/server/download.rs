@@ -24,7 +24,7 @@ use crate::protocol::upload::{State, Upload};
 use crate::storage::{DataReader, StorageError};
 
 /// What clients name a file in the metadata, most telling first.
-const NAME_KEYS: [&str; 2] = ["filename", "name"];
+pub(super) const NAME_KEYS: [&str; 2] = ["filename", "name"];
 /// What clients name its media type.
 const TYPE_KEYS: [&str; 3] = ["filetype", "contentType", "type"];
 
@@ -54,6 +54,7 @@ pub(super) fn respond(
     }
     let length = upload.length().unwrap_or_default();
     set_representation(response.headers_mut(), upload);
+    digests::describe(upload, response.headers_mut());
     let is_get = parts.method == Method::GET;
     let selection = if is_get && validators.allow_range(&parts.headers, engine.now()) {
         select(&parts.headers, length)

@@ -59,7 +59,8 @@ impl Handler {
             Some(Target::Upload(None))
                 if let Some((id, beside)) = self.locations.beside(parts.uri.path()) =>
             {
-                let answer = beside::answer(&self.engine, id, beside, &parts).await;
+                let answer =
+                    beside::answer(&self.engine, &self.locations, (id, beside), &parts).await;
                 answer.unwrap_or_else(|fault| tell_fault(&fault))
             }
             Some(target) => self.answer(&parts, target, content).await,

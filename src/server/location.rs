@@ -16,9 +16,10 @@ impl Locations {
     /// The resource beside an upload that a path names.
     pub(super) fn beside(&self, path: &str) -> Option<(UploadId, Beside)> {
         let name = path.strip_prefix(self.0.base_path.as_str())?;
-        let (id, beside) = match name.split_once('/') {
-            Some((id, "tree")) => (id, Beside::Tree),
-            Some(_) | None => return None,
+        let (id, beside) = match (name.strip_suffix("/tree"), name.strip_suffix(".meta4")) {
+            (Some(id), _) => (id, Beside::Tree),
+            (None, Some(id)) => (id, Beside::Metalink),
+            (None, None) => return None,
         };
         Some((UploadId::parse(id)?, beside))
     }
@@ -68,6 +69,8 @@ impl Locations {
 pub(super) enum Beside {
     /// The list of its chaining values.
     Tree,
+    /// A Metalink 4 file that describes it.
+    Metalink,
 }
 
 #[derive(Debug, Default)]
@@ -127,7 +130,14 @@ mod tests {
         let beside = |path: &str| locations(false).beside(path);
         let ours = UploadId::parse(id).unwrap();
         assert_eq!(beside(&format!("/files/{id}/tree")), Some((ours, Beside::Tree)));
-        for foreign in ["/files/tree", "/files/x/tree", "/tree", &format!("/files/{id}/tree/")] {
+        assert_eq!(beside(&format!("/files/{id}.meta4")), Some((ours, Beside::Metalink)));
+        for foreign in [
+            "/files/tree",
+            "/files/.meta4",
+            "/files/x/tree",
+            "/tree",
+            &format!("/files/{id}/tree/"),
+        ] {
             assert_eq!(beside(foreign), None, "{foreign}");
         }
         assert_eq!(target("/"), None);

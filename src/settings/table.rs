@@ -192,6 +192,12 @@ fn policy(table: &mut Reader<'_>) -> Result<Policy, SettingsError> {
             &switch(),
             "Hash uploads with BLAKE3 as they arrive, for ETags and verified downloads",
         )?,
+        keeps_sha256: table.read(
+            "sha256",
+            "off",
+            &switch(),
+            "Hash uploads with SHA-256 too as they arrive, for Repr-Digest and Metalink files",
+        )?,
     })
 }
 

@@ -43,10 +43,14 @@ impl TestServer {
 
     /// Starts one with other settings.
     pub async fn start_with(adjust: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), adjust).await
+    }
+
+    /// Starts one on the data of another that was stopped.
+    pub async fn start_in(folder: TempDir, adjust: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::default();
         settings.storage.durability = Durability::Process;
         adjust(&mut settings);
-        let folder = tempfile::tempdir().unwrap();
         let data_folder = DataFolder::open(folder.path()).unwrap();
         let durability = settings.storage.durability;
         let records = SledStore::open(&data_folder.records(), durability).unwrap();
