@@ -191,3 +191,32 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::Policy;
+    use crate::protocol::metadata::Metadata;
+    use crate::protocol::units::Timestamp;
+    use crate::storage::RecordStore as _;
+    use crate::storage::memory::{Fault as Planned, MemoryStore, Operation};
+
+    #[tokio::test]
+    async fn a_final_upload_whose_parts_cannot_be_taken_now_is_told_as_it_is() {
+        let store = MemoryStore::new();
+        let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
+        let clock = Clock::manual(Timestamp(1));
+        let engine = Engine::new(records, data, clock, Policy::default());
+        let [part, whole] = [1, 2].map(|byte| UploadId::from_bytes([byte; 16]));
+        let upload = |id| Upload::new(id, Some(0), Metadata::default(), Timestamp(1));
+        let complete = upload(part).of_kind(Kind::Partial).completed(None, Timestamp(1));
+        store.save(complete, None).await.unwrap();
+        let made_of = Final { parts: [part].into(), as_sent: "final;x".into() };
+        store.save(upload(whole).of_kind(Kind::Final(made_of)), None).await.unwrap();
+        store.fail(Operation::Adopt, 0, Planned::Full);
+        let told = engine.retrieve_offset(whole).await.unwrap();
+        assert_eq!(told.offset(), None);
+        assert!(engine.retrieve_offset(whole).await.unwrap().is_complete());
+    }
+}

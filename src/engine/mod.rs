@@ -212,7 +212,10 @@ impl Engine {
         match upload.state() {
             // It need not wait for the sweep to see that its parts are complete.
             State::Finishing { .. } => {
-                self.settle(id).await?;
+                // Whoever asks where it stands can be told so, though its parts cannot be had now.
+                if let Err(error) = self.settle(id).await {
+                    tracing::warn!(%error, upload = %id, "the final upload goes on waiting");
+                }
                 Ok(self.load(id).await?.upload)
             }
             State::Receiving { .. } | State::Complete { .. } | State::Gone { .. } => Ok(upload),
