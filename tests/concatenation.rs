@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{TUS, TestServer, pattern};
+use common::{CONTENT, TUS, TestServer, pattern};
 
 async fn parts(server: &TestServer, content: &[u8], lengths: &[usize]) -> Vec<String> {
     let mut rest = content;
@@ -134,5 +134,23 @@ async fn a_thousand_parts_are_concatenated_by_one_request() {
     let parts = vec![url; 1000];
     let path = concatenate(&server, &parts).await;
     assert_eq!(server.get(&path, "").await.content, content.repeat(1000));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn empty_content_of_unknown_length_is_none() {
+    let server = TestServer::start().await;
+    let parts = parts(&server, b"content", &[7]).await;
+    for (content, status) in [("0\r\n\r\n", 201), ("1\r\nx\r\n0\r\n\r\n", 400)] {
+        let media_type = if status == 201 { "" } else { CONTENT };
+        let mut peer = server.connect().await;
+        peer.send(format!(
+            "POST /files/ HTTP/1.1\r\nHost: a\r\n{TUS}{media_type}Transfer-Encoding: chunked\r\n\
+             Upload-Concat: final;{}\r\n\r\n{content}",
+            parts[0]
+        ))
+        .await;
+        assert_eq!(peer.answer("POST").await.status, status);
+    }
     server.stop().await;
 }

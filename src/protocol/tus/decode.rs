@@ -88,12 +88,13 @@ fn decode_creation(head: &RequestHead<'_>, limits: &Limits) -> Result<Creation, 
     let length = decode_length(head.headers, &kind, limits)?;
     let metadata = decode_metadata(head.headers, limits)?;
     let declared = decode_declared(head.headers, &metadata)?;
+    let is_final = matches!(kind, Kind::Final(_));
     let content = match media_type(head.headers)? {
-        _ if matches!(kind, Kind::Final(_)) && head.content_length != Some(0) => {
+        _ if is_final && head.content_length == Some(0) => None,
+        given if is_final && (given.is_some() || head.content_length.is_some()) => {
             let problem = "is final, and a final upload is made of its parts; send no content";
             return Err(Refusal::malformed("Upload-Concat", problem));
         }
-        Some(_) if matches!(kind, Kind::Final(_)) => None,
         Some(media_type) if is_content_media_type(media_type) => Some(Append {
             offset: 0,
             length,
