@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TUS, TestServer, pattern};
+use common::{CONTENT, TUS, TestServer, pattern};
 
 #[tokio::test]
 async fn the_method_that_overrides_is_the_only_one() {
@@ -37,5 +37,24 @@ async fn every_answer_to_a_tus_request_says_so() {
     }
     let answer = server.get("/elsewhere", TUS).await;
     assert_eq!(answer.fields["tus-resumable"], "1.0.0", "{}", answer.text());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_proxy_may_have_understood_otherwise_is_refused() {
+    let server = TestServer::start().await;
+    let mut old = server.connect().await;
+    old.send("OPTIONS /files/ HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n").await;
+    assert_eq!(old.answer("OPTIONS").await.status, 400);
+    let path = server.create("Upload-Length: 5\r\n").await;
+    let mut coded = server.connect().await;
+    coded
+        .send(format!(
+            "PATCH {path} HTTP/1.1\r\nHost: a\r\n{TUS}{CONTENT}Upload-Offset: 0\r\n\
+             Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(coded.answer("PATCH").await.status, 501);
+    assert_eq!(server.offset(&path).await, 0);
     server.stop().await;
 }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -52,6 +52,10 @@ impl Handler {
             _ if !has_one_host(&parts) => {
                 let problem = "has to stand in every request, once (RFC 9112 §3.2)";
                 tell_fault(&Refusal::malformed("Host", problem).into())
+            }
+            _ if has_strange_coding(&parts.headers) => {
+                let message = "Transfer-Encoding can only be chunked here";
+                plain(StatusCode::NOT_IMPLEMENTED, message)
             }
             Some(_) if cors::is_preflight(&parts.method, &parts.headers) => {
                 Response::new(ResponseBody::empty())
@@ -172,7 +176,16 @@ impl Handler {
 /// RFC 9112 §3.2: anything else is 400, since a proxy may have understood it otherwise.
 fn has_one_host(parts: &Parts) -> bool {
     let hosts = parts.headers.get_all(HOST).iter().count();
-    parts.version != Version::HTTP_11 || hosts == 1
+    hosts == 1 || (hosts == 0 && parts.version != Version::HTTP_11)
+}
+
+/// RFC 9112 §6.1: content in a coding that is not undone here would be stored as it is.
+fn has_strange_coding(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| value.trim().eq_ignore_ascii_case("chunked"))
+    };
+    !codings.into_iter().all(is_chunked)
 }
 
 fn response(head: ResponseHead, body: ResponseBody) -> Response<ResponseBody> {
