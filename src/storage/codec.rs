@@ -46,7 +46,8 @@ pub fn encode(upload: &Upload, version: Version) -> Result<Vec<u8>, Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure::Damaged`] when the bytes are no record, or one of a form that is not known here.
+/// [`Failure::Damaged`] when the bytes are no record, one that cannot be ([`Upload::check`]), or
+/// one of a form that is not known here.
 pub fn decode(bytes: &[u8]) -> Result<Stored, Failure> {
     let damaged = |error: serde_json::Error| Failure::Damaged(error.to_string());
     let form: Form = serde_json::from_slice(bytes).map_err(damaged)?;
@@ -57,6 +58,7 @@ pub fn decode(bytes: &[u8]) -> Result<Stored, Failure> {
         )));
     }
     let read: Read = serde_json::from_slice(bytes).map_err(damaged)?;
+    read.upload.check().map_err(Failure::Damaged)?;
     Ok(Stored { upload: read.upload, version: Version(read.version) })
 }
 
@@ -70,7 +72,7 @@ mod tests {
     use crate::protocol::metadata::Metadata;
     use crate::protocol::operation::Completion;
     use crate::protocol::tree::Frontier;
-    use crate::protocol::units::Timestamp;
+    use crate::protocol::units::{MAX_LENGTH, Timestamp};
     use crate::protocol::upload::{Admission, Final, GoneReason, Kind};
 
     fn upload(length: Option<u64>) -> Upload {
@@ -87,6 +89,16 @@ mod tests {
     }
 
     #[test]
+    fn a_record_whose_numbers_do_not_fit_is_damaged() {
+        let bytes = encode(&upload(Some(1)).with_tree(Some(Frontier::default())), Version(1));
+        let text = String::from_utf8(bytes.unwrap()).unwrap();
+        assert!(decode(text.as_bytes()).is_ok());
+        let wrong = text.replace(r#""offset":0"#, r#""offset":5000000"#);
+        assert_ne!(wrong, text);
+        assert!(matches!(decode(wrong.as_bytes()), Err(Failure::Damaged(_))));
+    }
+
+    #[test]
     fn a_record_cut_anywhere_is_damaged() {
         let bytes = encode(&upload(Some(1)), Version(1)).unwrap();
         for end in 0..bytes.len() {
@@ -98,7 +110,7 @@ mod tests {
     fn uploads() -> impl Strategy<Value = Upload> {
         let times = (0..u64::MAX, any::<u64>(), proptest::option::of(any::<u64>()));
         let lengths = prop::collection::vec(0..1_u64 << 40, 0..4);
-        (any::<[u8; 16]>(), 0..7_u8, "[!-+\\--~]{1,9}", times, lengths, any::<u64>()).prop_map(
+        (any::<[u8; 16]>(), 0..7_u8, "[!-+\\--~]{1,9}", times, lengths, 0..=MAX_LENGTH).prop_map(
             |(id, state, key, (created, at, expires), lengths, offset)| {
                 let metadata = Metadata::parse(&key).unwrap();
                 let new = Upload::new(UploadId::from_bytes(id), None, metadata, Timestamp(created));

@@ -31,6 +31,7 @@
 
 mod admission;
 mod concat;
+mod validity;
 
 use std::fmt;
 use std::time::Duration;
