@@ -6,6 +6,7 @@
 //! - [`clock`]: the only caller of the system clock
 //! - [`storage`]: where records and bytes lie
 //! - [`engine`]: what the server does
+//! - [`check`]: whether records and bytes are as they should be, and what repairs them
 //! - [`settings`]: what the person who runs the server decides
 //! - [`client`]: HTTP as those need it who fetch and send files
 //! - [`server`]: how HTTP reaches the engine
@@ -17,6 +18,8 @@ pub mod clock;
 pub mod storage;
 
 pub mod engine;
+
+pub mod check;
 
 pub mod settings;
 

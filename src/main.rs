@@ -9,6 +9,7 @@ use clap::Command;
 fn main() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
+        Some(("check", matches)) => commands::check::run(matches),
         Some(("serve", matches)) => commands::serve::run(matches),
         _ => unreachable!("clap lets no other subcommand through"),
     }
@@ -22,4 +23,5 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .subcommand(commands::serve::command())
+        .subcommand(commands::check::command())
 }

@@ -1,6 +1,7 @@
 //! The commands of the program, one a file: each has its part of the command line, `command`, and
 //! carries it out, `run`.
 
+pub(crate) mod check;
 pub(crate) mod serve;
 
 use std::env;

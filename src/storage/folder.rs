@@ -4,6 +4,7 @@
 //! <data-dir>/lock        held while a server runs; the holder's process id is in it
 //! <data-dir>/records/    upload records (sled)
 //! <data-dir>/uploads/    bytes, one file an upload
+//! <data-dir>/lost+found/ bytes that a repair found no place for
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -62,6 +63,11 @@ impl DataFolder {
     /// Where the bytes are.
     pub fn uploads(&self) -> PathBuf {
         self.path.join("uploads")
+    }
+
+    /// Where a repair puts bytes that have no place among the uploads; not there before.
+    pub fn lost_and_found(&self) -> PathBuf {
+        self.path.join("lost+found")
     }
 }
 

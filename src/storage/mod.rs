@@ -9,6 +9,7 @@
 //!
 //! One contract suite runs against every implementation.
 
+pub mod blocking;
 pub mod codec;
 #[cfg(test)]
 mod contract;

@@ -2,6 +2,8 @@
 //! that sends exactly the bytes it is given.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod program;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

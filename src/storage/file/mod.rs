@@ -7,6 +7,7 @@
 mod lists;
 mod parts;
 mod reader;
+pub mod survey;
 mod writer;
 
 use std::fs;

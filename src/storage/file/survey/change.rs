@@ -1,0 +1,101 @@
+//! What a repair does to the files of uploads. The server does not run meanwhile.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Name, Survey, unless_gone};
+use crate::protocol::id::UploadId;
+use crate::storage::folder::sync_folder;
+
+impl Survey {
+    /// Cuts off what lies in an upload's file behind `length`. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn cut(&self, id: UploadId, length: u64) -> io::Result<()> {
+        let file = File::options().write(true).open(self.path(id))?;
+        if file.metadata()?.len() > length {
+            file.set_len(length)?;
+        }
+        file.sync_all()
+    }
+
+    /// Removes the parts of an upload. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove_parts(&self, id: UploadId) -> io::Result<()> {
+        unless_gone(fs::remove_dir_all(self.parts_path(id)))?;
+        unless_gone(sync_folder(&self.folder_of(id))).map(|_| ())
+    }
+
+    /// Removes all that lies there of an upload. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove(&self, id: UploadId) -> io::Result<()> {
+        unless_gone(fs::remove_file(self.path(id)))?;
+        unless_gone(fs::remove_file(self.tree_path(id)))?;
+        self.remove_parts(id)
+    }
+
+    /// Moves all that lies there of an upload to another folder of the same file system, which is
+    /// made when it is not there, and never over what lies there. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn set_aside(&self, id: UploadId, to: &Path) -> io::Result<()> {
+        let mut has_moved = false;
+        for name in [Name::Whole(id), Name::Parts(id), Name::Tree(id)] {
+            let from = self.path_of(name);
+            let Some(file_name) = from.file_name().and_then(|name| name.to_str()) else { continue };
+            if unless_gone(fs::symlink_metadata(&from))?.is_some() {
+                fs::create_dir_all(to)?;
+                fs::rename(&from, free_name(to, file_name)?)?;
+                has_moved = true;
+            }
+        }
+        if has_moved {
+            sync_folder(to)?;
+            to.parent().map_or(Ok(()), sync_folder)?;
+            sync_folder(&self.folder_of(id))?;
+        }
+        Ok(())
+    }
+}
+
+/// A name in this folder that nothing has: this one, or else with a number behind it.
+fn free_name(folder: &Path, name: &str) -> io::Result<PathBuf> {
+    let numbered = (1..u32::MAX).map(|number| folder.join(format!("{name}.{number}")));
+    for path in std::iter::once(folder.join(name)).chain(numbered) {
+        if unless_gone(fs::symlink_metadata(&path))?.is_none() {
+            return Ok(path);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::surveyed;
+    use super::*;
+
+    #[test]
+    fn what_is_set_aside_is_put_over_nothing() {
+        let (folder, _store, survey) = surveyed();
+        let id = UploadId::from_bytes([5; 16]);
+        let aside = folder.path().join("lost+found");
+        for bytes in [b"1", b"2"] {
+            fs::write(survey.path(id), bytes).unwrap();
+            survey.set_aside(id, &aside).unwrap();
+        }
+        assert_eq!(survey.look(id).unwrap(), None);
+        assert_eq!(fs::read(aside.join(id.to_string())).unwrap(), b"1");
+        assert_eq!(fs::read(aside.join(format!("{id}.1"))).unwrap(), b"2");
+    }
+}

@@ -1,0 +1,359 @@
+//! The files of the data as they lie, whatever the records say: for who checks a store, and for who
+//! brings uploads into one. Blocks, and never follows a link out of the folder.
+//!
+//! ```text
+//! <folder>/ab/<id>                the bytes
+//! <folder>/ab/<id>.parts/<number> those of a final upload, until they are joined
+//! <folder>/ab/<id>.parts/whole    the joined ones, while they are made
+//! <folder>/ab/<id>.tree           the chaining values of its groups
+//! ```
+
+mod change;
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirEntry, File, Metadata};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use crate::protocol::id::{ID_CHARACTERS, UploadId};
+use crate::protocol::units::Timestamp;
+use crate::protocol::upload::Placement;
+
+/// The bytes that are read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The folder of the data.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    folder: PathBuf,
+}
+
+/// What one of the 256 inner folders has.
+#[derive(Debug, Default)]
+pub struct Shard {
+    /// What lies there of uploads, by their ids. This is the memory that a survey takes.
+    pub uploads: BTreeMap<UploadId, Lying>,
+    /// What no store put there.
+    pub strangers: Vec<PathBuf>,
+}
+
+/// What lies there of one upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lying {
+    /// The length of its file.
+    pub whole: Option<u64>,
+    /// What is in its folder of parts.
+    pub parts: Option<LyingParts>,
+    /// The length of the file of its chaining values.
+    pub tree: Option<u64>,
+    /// When any of it was last written, as the file system says.
+    pub changed: Option<Timestamp>,
+}
+
+/// What lies in a folder of parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LyingParts {
+    /// The lengths of the parts by their numbers.
+    pub lengths: BTreeMap<usize, u64>,
+    /// The length of the joined file that is not finished.
+    pub half_made: Option<u64>,
+}
+
+impl Lying {
+    /// The bytes of all its files. Those of parts are shared with the uploads they come from.
+    pub fn bytes(&self) -> u64 {
+        let parts = self.parts.iter().flat_map(|parts| parts.lengths.values());
+        let half_made = self.parts.as_ref().and_then(|parts| parts.half_made);
+        let all = parts.copied().chain(self.whole).chain(half_made);
+        all.fold(0, u64::saturating_add)
+    }
+
+    fn note(&mut self, found: &Metadata) {
+        let since_1970 = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        self.changed = self.changed.max(since_1970.map(|since| Timestamp(0).after(since)));
+    }
+}
+
+/// What the name of a file says that it is.
+#[derive(Clone, Copy)]
+enum Name {
+    Whole(UploadId),
+    Parts(UploadId),
+    Tree(UploadId),
+}
+
+fn read_name(name: &str) -> Option<Name> {
+    let (id, rest) = name.split_at_checked(ID_CHARACTERS)?;
+    let id = UploadId::parse(id)?;
+    match rest {
+        "" => Some(Name::Whole(id)),
+        ".parts" => Some(Name::Parts(id)),
+        ".tree" => Some(Name::Tree(id)),
+        _ => None,
+    }
+}
+
+impl Survey {
+    /// The survey of this folder, which need not be there.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    fn shard_folder(&self, shard: u8) -> PathBuf {
+        self.folder.join(format!("{shard:02x}"))
+    }
+
+    fn folder_of(&self, id: UploadId) -> PathBuf {
+        self.shard_folder(id.to_bytes()[0])
+    }
+
+    /// Where the bytes of an upload lie when they are whole.
+    pub fn path(&self, id: UploadId) -> PathBuf {
+        self.folder_of(id).join(id.to_string())
+    }
+
+    fn parts_path(&self, id: UploadId) -> PathBuf {
+        self.folder_of(id).join(format!("{id}.parts"))
+    }
+
+    fn tree_path(&self, id: UploadId) -> PathBuf {
+        self.folder_of(id).join(format!("{id}.tree"))
+    }
+
+    /// All that lies in one inner folder: that of the uploads whose ids begin with this byte.
+    ///
+    /// # Errors
+    ///
+    /// What the system said. A folder that is not there is empty.
+    pub fn shard(&self, shard: u8) -> io::Result<Shard> {
+        let mut found = Shard::default();
+        for entry in entries(&self.shard_folder(shard))? {
+            let name = entry.file_name();
+            let name = name.to_str().and_then(read_name);
+            let Some(known) = name.filter(|name| name.id().to_bytes()[0] == shard) else {
+                found.strangers.push(entry.path());
+                continue;
+            };
+            let Some(metadata) = unless_gone(entry.metadata())? else { continue };
+            let lying = found.uploads.entry(known.id()).or_default();
+            if !self.take(lying, known, &metadata, &mut found.strangers)? {
+                found.strangers.push(entry.path());
+            }
+        }
+        found.uploads.retain(|_, lying| *lying != Lying::default());
+        Ok(found)
+    }
+
+    /// All that lies there of one upload.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn look(&self, id: UploadId) -> io::Result<Option<Lying>> {
+        let mut lying = Lying::default();
+        for name in [Name::Whole(id), Name::Parts(id), Name::Tree(id)] {
+            let found = unless_gone(fs::symlink_metadata(self.path_of(name)))?;
+            if let Some(metadata) = found {
+                self.take(&mut lying, name, &metadata, &mut Vec::new())?;
+            }
+        }
+        Ok((lying != Lying::default()).then_some(lying))
+    }
+
+    /// What lies beside the 256 folders, or in place of one.
+    ///
+    /// # Errors
+    ///
+    /// What the system said. A folder that is not there is empty.
+    pub fn strangers(&self) -> io::Result<Vec<PathBuf>> {
+        let mut strangers = Vec::new();
+        for entry in entries(&self.folder)? {
+            let name = entry.file_name();
+            let is_shard = name.to_str().is_some_and(|name| {
+                name.len() == 2
+                    && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            });
+            if !is_shard || !entry.file_type()?.is_dir() {
+                strangers.push(entry.path());
+            }
+        }
+        strangers.sort();
+        Ok(strangers)
+    }
+
+    fn path_of(&self, name: Name) -> PathBuf {
+        match name {
+            Name::Whole(id) => self.path(id),
+            Name::Parts(id) => self.parts_path(id),
+            Name::Tree(id) => self.tree_path(id),
+        }
+    }
+
+    /// Notes one file of an upload; false when it is not of the kind that its name says.
+    fn take(
+        &self,
+        lying: &mut Lying,
+        name: Name,
+        metadata: &Metadata,
+        strangers: &mut Vec<PathBuf>,
+    ) -> io::Result<bool> {
+        match name {
+            Name::Whole(_) if metadata.is_file() => lying.whole = Some(metadata.len()),
+            Name::Tree(_) if metadata.is_file() => lying.tree = Some(metadata.len()),
+            Name::Parts(id) if metadata.is_dir() => {
+                lying.parts = Some(self.look_at_parts(id, strangers)?);
+            }
+            Name::Whole(_) | Name::Tree(_) | Name::Parts(_) => return Ok(false),
+        }
+        lying.note(metadata);
+        Ok(true)
+    }
+
+    fn look_at_parts(&self, id: UploadId, strangers: &mut Vec<PathBuf>) -> io::Result<LyingParts> {
+        let mut parts = LyingParts::default();
+        for entry in entries(&self.parts_path(id))? {
+            let Some(metadata) = unless_gone(entry.metadata())? else { continue };
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            match name.parse::<usize>() {
+                Ok(number) if metadata.is_file() && name == part_name(number) => {
+                    parts.lengths.insert(number, metadata.len());
+                }
+                Err(_) if metadata.is_file() && name == "whole" => {
+                    parts.half_made = Some(metadata.len());
+                }
+                Ok(_) | Err(_) => strangers.push(entry.path()),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Reads the first `length` bytes of an upload in pieces of up to 1 MiB.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` and `NotFound` when fewer are there, and what the system said.
+    pub fn read(
+        &self,
+        id: UploadId,
+        placement: &Placement,
+        length: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut pieces = match placement {
+            Placement::Parts { lengths, .. } => {
+                let path = |number| self.parts_path(id).join(part_name(number));
+                let parts = lengths.iter().enumerate();
+                parts.map(|(number, length)| (path(number), *length)).collect()
+            }
+            Placement::Whole => Vec::new(),
+        };
+        // Joined already, and not recorded yet.
+        if !pieces.iter().all(|(path, length)| *length == 0 || path.exists()) || pieces.is_empty() {
+            pieces = vec![(self.path(id), length)];
+        }
+        let mut buffer = vec![0; PIECE_BYTES];
+        for (path, length) in pieces.iter().filter(|(_, length)| *length > 0) {
+            read_file(&File::open(path)?, *length, &mut buffer, &mut take)?;
+        }
+        Ok(())
+    }
+}
+
+impl Name {
+    fn id(self) -> UploadId {
+        match self {
+            Self::Whole(id) | Self::Parts(id) | Self::Tree(id) => id,
+        }
+    }
+}
+
+fn part_name(number: usize) -> String {
+    format!("{number:06}")
+}
+
+fn read_file(
+    mut file: &File,
+    length: u64,
+    buffer: &mut [u8],
+    take: &mut impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let mut left = length;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
+        let piece = buffer.get_mut(..wanted).unwrap_or_default();
+        file.read_exact(piece)?;
+        take(piece);
+        left = left.saturating_sub(u64::try_from(wanted).unwrap_or(u64::MAX));
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> io::Result<Vec<DirEntry>> {
+    let entries = unless_gone(fs::read_dir(folder))?;
+    entries.map_or_else(|| Ok(Vec::new()), Iterator::collect)
+}
+
+/// Nothing in place of the error that there is nothing: a server may remove what was just listed.
+fn unless_gone<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Durability;
+    use crate::storage::file::FileStore;
+
+    pub(super) fn surveyed() -> (tempfile::TempDir, FileStore, Survey) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("uploads");
+        let store = FileStore::open(path.clone(), Durability::Process, 0).unwrap();
+        (folder, store, Survey::new(path))
+    }
+
+    #[test]
+    fn the_survey_looks_where_the_store_writes() {
+        let (_folder, store, survey) = surveyed();
+        let id = UploadId::from_bytes([0xab; 16]);
+        assert_eq!(survey.path(id), store.shared.path(id));
+        assert_eq!(survey.parts_path(id), store.shared.parts_folder(id));
+        let part = survey.parts_path(id).join(part_name(7));
+        assert_eq!(part, store.shared.part_path(id, 7));
+    }
+
+    #[test]
+    fn what_lies_in_a_shard_is_told_and_what_is_foreign_is_named() {
+        let (_folder, _store, survey) = surveyed();
+        let id = UploadId::from_bytes([5; 16]);
+        fs::write(survey.path(id), b"four").unwrap();
+        fs::create_dir(survey.parts_path(id)).unwrap();
+        fs::write(survey.parts_path(id).join("000001"), b"part").unwrap();
+        fs::write(survey.parts_path(id).join("whole"), b"pa").unwrap();
+        let elsewhere = UploadId::from_bytes([6; 16]);
+        let mut foreign = vec![
+            survey.folder_of(id).join("notes.txt"),
+            survey.folder_of(id).join(elsewhere.to_string()),
+            survey.parts_path(id).join("1"),
+        ];
+        foreign.iter().for_each(|path| fs::write(path, b"").unwrap());
+        let link = survey.folder_of(id).join(UploadId::from_bytes([5; 16]).to_string() + ".tree");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        foreign.push(link);
+        let mut shard = survey.shard(5).unwrap();
+        let lying = shard.uploads.remove(&id).unwrap();
+        assert_eq!((lying.whole, lying.tree, lying.bytes()), (Some(4), None, 10));
+        let parts = lying.parts.clone().unwrap();
+        assert_eq!((parts.lengths[&1], parts.half_made), (4, Some(2)));
+        assert!(shard.uploads.is_empty());
+        shard.strangers.sort();
+        foreign.sort();
+        assert_eq!(shard.strangers, foreign);
+        assert_eq!(survey.look(id).unwrap(), Some(lying));
+        assert_eq!(survey.look(elsewhere).unwrap(), None);
+    }
+}
