@@ -118,116 +118,116 @@ async fn a_store_as_a_server_left_it_is_clean() {
     assert!(printed.ends_with("clean\n"), "{printed}");
 }
 
-/// One kind of damage: how it is done, by which name it is found with which numbers, what a repair
-/// does, and what a HEAD of the upload answers after it.
-type Damage<'a> = (&'a str, &'a dyn Fn(&Path), &'a str, (i64, i64), &'a str, u16);
+/// One kind of damage.
+struct Damage {
+    id: String,
+    /// How it is done.
+    done: Box<dyn Fn(&Path)>,
+    /// By which name it is found.
+    name: &'static str,
+    /// The bytes that are recorded, and those that are there.
+    bytes: (Option<u64>, Option<u64>),
+    repair: &'static str,
+    /// What a HEAD of the upload answers after the repair.
+    status: u16,
+}
+
+/// Damage to the file of an upload.
+fn damage(
+    id: &str,
+    done: impl Fn(&Path) + 'static,
+    found: (&'static str, Option<u64>, Option<u64>),
+    (repair, status): (&'static str, u16),
+) -> Damage {
+    let (name, recorded, there) = found;
+    let done = Box::new({
+        let id = id.to_owned();
+        move |data: &Path| done(&path(data, &id))
+    });
+    Damage { id: id.to_owned(), done, name, bytes: (recorded, there), repair, status }
+}
+
+fn damages(used: &Used) -> Vec<Damage> {
+    let Used { complete, unfinished, joined, cancelled, .. } = used;
+    let stray = "0123456789abcdef0123456789abcdef";
+    let parts = |path: &Path| path.with_extension("parts");
+    let lose = ("lose", 410);
+    let short = |recorded, there| ("data-short", Some(recorded), Some(there));
+    vec![
+        damage(
+            complete,
+            |file| fs::remove_file(file).unwrap(),
+            ("data-missing", Some(3_000_000), None),
+            lose,
+        ),
+        damage(complete, |file| cut(file, 2_999_999), short(3_000_000, 2_999_999), lose),
+        damage(unfinished, |file| cut(file, 1_000_000), short(1_500_000, 1_000_000), lose),
+        damage(complete, lengthen, ("data-long", Some(3_000_000), Some(3_000_004)), ("cut", 200)),
+        damage(
+            joined,
+            move |file| fs::create_dir(parts(file)).unwrap(),
+            ("parts-left", None, None),
+            ("remove-parts", 200),
+        ),
+        damage(
+            unfinished,
+            move |file| fs::create_dir(parts(file)).unwrap(),
+            ("parts-left", None, None),
+            ("remove-parts", 200),
+        ),
+        damage(
+            stray,
+            |file| fs::write(file, b"what").unwrap(),
+            ("no-record", None, Some(4)),
+            ("set-aside", 404),
+        ),
+        damage(
+            stray,
+            move |file| {
+                fs::create_dir(parts(file)).unwrap();
+                fs::write(parts(file).join("000000"), b"part").unwrap();
+            },
+            ("no-record", None, Some(4)),
+            ("set-aside", 404),
+        ),
+        damage(
+            cancelled,
+            |file| fs::write(file, b"away").unwrap(),
+            ("data-of-gone", None, Some(4)),
+            ("remove", 410),
+        ),
+    ]
+}
 
 #[tokio::test]
 async fn damage_is_found_repaired_and_then_the_store_is_clean() {
     let used = used().await;
-    let (complete, unfinished) = (used.complete.as_str(), used.unfinished.as_str());
-    let (joined, cancelled) = (used.joined.as_str(), used.cancelled.as_str());
-    let stray = "0123456789abcdef0123456789abcdef";
-    let cases: [Damage<'_>; 9] = [
-        (
-            complete,
-            &|data| fs::remove_file(path(data, complete)).unwrap(),
-            "data-missing",
-            (3_000_000, -1),
-            "lose",
-            410,
-        ),
-        (
-            complete,
-            &|data| cut(&path(data, complete), 2_999_999),
-            "data-short",
-            (3_000_000, 2_999_999),
-            "lose",
-            410,
-        ),
-        (
-            unfinished,
-            &|data| cut(&path(data, unfinished), 1_000_000),
-            "data-short",
-            (1_500_000, 1_000_000),
-            "lose",
-            410,
-        ),
-        (
-            complete,
-            &|data| lengthen(&path(data, complete)),
-            "data-long",
-            (3_000_000, 3_000_004),
-            "cut",
-            200,
-        ),
-        (
-            joined,
-            &|data| fs::create_dir(path(data, joined).with_extension("parts")).unwrap(),
-            "parts-left",
-            (-1, -1),
-            "remove-parts",
-            200,
-        ),
-        (
-            stray,
-            &|data| fs::write(path(data, stray), b"what").unwrap(),
-            "no-record",
-            (-1, 4),
-            "set-aside",
-            404,
-        ),
-        (
-            stray,
-            &|data| {
-                let parts = path(data, stray).with_extension("parts");
-                fs::create_dir(&parts).unwrap();
-                fs::write(parts.join("000000"), b"part").unwrap();
-            },
-            "no-record",
-            (-1, 4),
-            "set-aside",
-            404,
-        ),
-        (
-            cancelled,
-            &|data| fs::write(path(data, cancelled), b"away").unwrap(),
-            "data-of-gone",
-            (-1, 4),
-            "remove",
-            410,
-        ),
-        (
-            unfinished,
-            &|data| fs::create_dir(path(data, unfinished).with_extension("parts")).unwrap(),
-            "parts-left",
-            (-1, -1),
-            "remove-parts",
-            200,
-        ),
-    ];
-    for (id, damage, name, (recorded, there), repair, status) in cases {
+    for Damage { id, done, name, bytes, repair, status } in damages(&used) {
         let data = used.copied();
-        damage(data.path());
-        let before = fs::read(path(data.path(), id)).ok();
+        done(data.path());
+        let before = fs::read(path(data.path(), &id)).ok();
         for (more, is_repaired) in [(&[][..], false), (&["--repair"][..], true)] {
             let (code, found, summary) = check(data.path(), more);
             assert_eq!((code, found.len()), (1, 1), "{name}: {found:?}");
-            assert_eq!((&found[0]["upload"], &found[0]["finding"]), (&id.into(), &name.into()));
-            assert_eq!(found[0]["recorded"].as_i64().unwrap_or(-1), recorded, "{name}");
-            assert_eq!(found[0]["found"].as_i64().unwrap_or(-1), there, "{name}");
+            assert_eq!(found[0]["upload"], id);
+            assert_eq!(found[0]["finding"], name);
+            assert_eq!(
+                (found[0]["recorded"].as_u64(), found[0]["found"].as_u64()),
+                bytes,
+                "{name}"
+            );
             assert_eq!(found[0]["repair"], repair);
             assert_eq!(found[0]["repaired"], is_repaired);
             assert_eq!(summary["repaired"], u64::from(is_repaired));
         }
         let (code, found, _) = check(data.path(), &["--deep"]);
         assert_eq!((code, found.len()), (0, 0), "{name}: {found:?}");
-        let aside = data.path().join("lost+found").join(id);
+        let aside = data.path().join("lost+found").join(&id);
         if let (Some(before), "lose" | "set-aside") = (before, repair) {
             assert!(fs::read(aside).unwrap() == before, "{name}: what was there is not kept");
         }
         let program = Program::serve(data.path());
-        assert_eq!(program.head(id).await.status, status, "{name}");
+        assert_eq!(program.head(&id).await.status, status, "{name}");
         program.stop();
     }
 }
@@ -236,12 +236,13 @@ async fn damage_is_found_repaired_and_then_the_store_is_clean() {
 async fn a_flipped_bit_is_found_when_all_is_read_and_never_repaired() {
     let used = used().await;
     let cases = [
-        (&used.complete, 2_999_999, "digest-differs"),
-        (&used.complete, 0, "digest-differs"),
-        (&used.joined, 3, "digest-differs"),
-        (&used.unfinished, 1_048_575, "tree-differs"),
+        (&used.complete, 2_999_999, "digest-differs", 2),
+        (&used.complete, 0, "digest-differs", 0),
+        (&used.complete, 1_048_576, "digest-differs", 1),
+        (&used.joined, 3, "digest-differs", 0),
+        (&used.unfinished, 1_048_575, "tree-differs", 0),
     ];
-    for (id, at, name) in cases {
+    for (id, at, name, group) in cases {
         let data = used.copied();
         flip(&path(data.path(), id), at);
         assert_eq!(check(data.path(), &[]).0, 0, "{name}");
@@ -252,7 +253,7 @@ async fn a_flipped_bit_is_found_when_all_is_read_and_never_repaired() {
                 (&found[0]["upload"], &found[0]["finding"]),
                 (&(*id).clone().into(), &name.into())
             );
-            assert_eq!(found[0]["repaired"], false);
+            assert_eq!((&found[0]["group"], &found[0]["repaired"]), (&group.into(), &false.into()));
             assert_eq!(summary["repaired"], 0);
         }
     }

@@ -103,7 +103,7 @@ mod tests {
     fn receiving(offset: u64) -> Upload {
         let completion = Completion::AtLength;
         let admission = Admission { offset: 0, ceiling: 100, length: None, completion };
-        new().received(&admission, offset, None)
+        new().received(&admission, offset, None, None)
     }
 
     fn complete(length: u64) -> Upload {
@@ -202,7 +202,7 @@ mod tests {
             let compared = compare(Some(&upload), Some(&lying));
             assert_eq!(compared.findings, [expected], "{upload:?} {lying:?}");
         }
-        let lying = Lying { tree: Some(24), ..whole(3) };
+        let lying = Lying { lists: 1, ..whole(3) };
         assert_eq!(compare(None, Some(&lying)).findings, [NoRecord { bytes: 3 }]);
     }
 }

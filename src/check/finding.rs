@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::protocol::digest::Blake3Digest;
+use crate::protocol::tree::GROUP_BYTES;
 
 /// Something that is not as the records promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +62,15 @@ pub enum Finding {
         recorded: Blake3Digest,
         /// The digest of the bytes.
         found: Blake3Digest,
+        /// The first group of 1 MiB that differs, when the list of its chaining values is there.
+        group: Option<u64>,
     },
     /// The bytes of an unfinished upload are not those that were acknowledged.
     TreeDiffers {
         /// The bytes that the record tells of.
         recorded: u64,
+        /// The first group of 1 MiB that differs, when the list of its chaining values is there.
+        group: Option<u64>,
     },
     /// The bytes are there and cannot be read.
     Unreadable {
@@ -136,10 +141,18 @@ impl Finding {
         }
     }
 
+    /// The first group that is not as it came, where that is known.
+    pub fn group(&self) -> Option<u64> {
+        match self {
+            Self::DigestDiffers { group, .. } | Self::TreeDiffers { group, .. } => *group,
+            _ => None,
+        }
+    }
+
     /// The bytes that the record tells of and those that are there, where that is the matter.
     pub fn bytes(&self) -> (Option<u64>, Option<u64>) {
         match *self {
-            Self::DataMissing { recorded } | Self::TreeDiffers { recorded } => {
+            Self::DataMissing { recorded } | Self::TreeDiffers { recorded, .. } => {
                 (Some(recorded), None)
             }
             Self::DataShort { recorded, found }
@@ -174,15 +187,26 @@ impl fmt::Display for Finding {
             Self::PartsLeft { parts } => {
                 write!(to, "{parts} parts are left over of an upload that lies whole")
             }
-            Self::DigestDiffers { recorded, found } => {
-                write!(to, "the digest is recorded as {recorded} and that of the bytes is {found}")
+            Self::DigestDiffers { recorded, found, group } => {
+                write!(
+                    to,
+                    "the digest is recorded as {recorded} and that of the bytes is {found}"
+                )?;
+                name_group(*group, to)
             }
-            Self::TreeDiffers { recorded } => {
-                write!(to, "the first {recorded} bytes are not those that were acknowledged")
+            Self::TreeDiffers { recorded, group } => {
+                write!(to, "the first {recorded} bytes are not those that were acknowledged")?;
+                name_group(*group, to)
             }
             Self::Unreadable { why } => write!(to, "the data cannot be read: {why}"),
         }
     }
+}
+
+fn name_group(group: Option<u64>, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(group) = group else { return Ok(()) };
+    let begin = group.saturating_mul(GROUP_BYTES);
+    write!(to, "; the first bad group is {group}, from byte {begin} on")
 }
 
 impl Remedy {

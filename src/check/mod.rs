@@ -129,8 +129,8 @@ pub fn run(
     if let Mode::Repair { is_forced: false, .. } = options.mode {
         repair::refuse_if_most_is_missing(store)?;
     }
-    let mut summary = Summary::default();
-    summary.verified_bytes = options.is_deep.then_some(0);
+    let verified_bytes = options.is_deep.then_some(0);
+    let mut summary = Summary { verified_bytes, ..Summary::default() };
     walk(store.records, store.survey, |step| match step {
         Step::Stranger(path) => {
             summary.strangers = summary.strangers.saturating_add(1);

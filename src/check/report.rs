@@ -82,6 +82,7 @@ impl<'a> Report<'a> {
                 "message": finding.to_string(),
                 "recorded": recorded,
                 "found": found,
+                "group": finding.group(),
                 "repair": remedy.map(Remedy::name),
                 "repaired": matches!(outcome, Outcome::Repaired(_)),
             }));

@@ -20,7 +20,7 @@ impl Upload {
             State::Receiving { .. } if is_final => {
                 Err("it is a final upload and receives content".to_owned())
             }
-            State::Receiving { offset, length, frontier } => {
+            State::Receiving { offset, length, frontier, .. } => {
                 check_received(*offset, *length, frontier.as_ref())
             }
             State::Finishing { .. } if !is_final => {
@@ -81,7 +81,7 @@ mod tests {
     fn received(offset: u64, frontier: Option<Frontier>) -> Upload {
         let completion = Completion::AtLength;
         let admission = Admission { offset: 0, ceiling: u64::MAX, length: None, completion };
-        new().received(&admission, offset, frontier)
+        new().received(&admission, offset, frontier, None)
     }
 
     fn frontier(bytes: usize) -> Frontier {
@@ -112,7 +112,7 @@ mod tests {
         let joined = new().of_kind(made_of.clone()).concatenated([3, 4].into(), Timestamp(2));
         assert_eq!(joined.check(), Ok(()));
         let mut short = joined.clone();
-        short.state = State::Complete { length: 6, digest: None, at: Timestamp(2) };
+        short.state = State::Complete { length: 6, digest: None, sha256: None, at: Timestamp(2) };
         let mut early = new();
         early.placement = joined.placement.clone();
         let mut waiting = new().of_kind(made_of.clone());
@@ -121,7 +121,8 @@ mod tests {
         let mut receiving = new();
         receiving.kind = made_of;
         let mut beyond = new();
-        beyond.state = State::Receiving { offset: 2, length: Some(1), frontier: None };
+        let (frontier, sha256) = (None, None);
+        beyond.state = State::Receiving { offset: 2, length: Some(1), frontier, sha256 };
         let huge = received(u64::MAX, None);
         for wrong in [short, early, waiting, receiving, beyond, huge] {
             assert!(wrong.check().is_err(), "{wrong:?}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Name, Survey, unless_gone};
 use crate::protocol::id::UploadId;
+use crate::storage::List;
 use crate::storage::folder::sync_folder;
 
 impl Survey {
@@ -39,7 +40,9 @@ impl Survey {
     /// What the system said.
     pub fn remove(&self, id: UploadId) -> io::Result<()> {
         unless_gone(fs::remove_file(self.path(id)))?;
-        unless_gone(fs::remove_file(self.tree_path(id)))?;
+        for list in List::ALL {
+            unless_gone(fs::remove_file(self.list_path(id, list)))?;
+        }
         self.remove_parts(id)
     }
 
@@ -51,7 +54,7 @@ impl Survey {
     /// What the system said.
     pub fn set_aside(&self, id: UploadId, to: &Path) -> io::Result<()> {
         let mut has_moved = false;
-        for name in [Name::Whole(id), Name::Parts(id), Name::Tree(id)] {
+        for name in Name::all(id) {
             let from = self.path_of(name);
             let Some(file_name) = from.file_name().and_then(|name| name.to_str()) else { continue };
             if unless_gone(fs::symlink_metadata(&from))?.is_some() {

@@ -5,7 +5,8 @@
 //! <folder>/ab/<id>                the bytes
 //! <folder>/ab/<id>.parts/<number> those of a final upload, until they are joined
 //! <folder>/ab/<id>.parts/whole    the joined ones, while they are made
-//! <folder>/ab/<id>.tree           the chaining values of its groups
+//! <folder>/ab/<id>.tree           the list of chaining values
+//! <folder>/ab/<id>.sha256         the list of digests
 //! ```
 
 mod change;
@@ -19,6 +20,7 @@ use std::time::UNIX_EPOCH;
 use crate::protocol::id::{ID_CHARACTERS, UploadId};
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Placement;
+use crate::storage::List;
 
 /// The bytes that are read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -45,8 +47,8 @@ pub struct Lying {
     pub whole: Option<u64>,
     /// What is in its folder of parts.
     pub parts: Option<LyingParts>,
-    /// The length of the file of its chaining values.
-    pub tree: Option<u64>,
+    /// How many lists are beside it. None is needed: they are made anew.
+    pub lists: usize,
     /// When any of it was last written, as the file system says.
     pub changed: Option<Timestamp>,
 }
@@ -80,7 +82,14 @@ impl Lying {
 enum Name {
     Whole(UploadId),
     Parts(UploadId),
-    Tree(UploadId),
+    List(UploadId, List),
+}
+
+fn extension(list: List) -> &'static str {
+    match list {
+        List::Tree => ".tree",
+        List::Sha256 => ".sha256",
+    }
 }
 
 fn read_name(name: &str) -> Option<Name> {
@@ -89,8 +98,10 @@ fn read_name(name: &str) -> Option<Name> {
     match rest {
         "" => Some(Name::Whole(id)),
         ".parts" => Some(Name::Parts(id)),
-        ".tree" => Some(Name::Tree(id)),
-        _ => None,
+        _ => List::ALL
+            .into_iter()
+            .find(|list| rest == extension(*list))
+            .map(|list| Name::List(id, list)),
     }
 }
 
@@ -117,8 +128,8 @@ impl Survey {
         self.folder_of(id).join(format!("{id}.parts"))
     }
 
-    fn tree_path(&self, id: UploadId) -> PathBuf {
-        self.folder_of(id).join(format!("{id}.tree"))
+    fn list_path(&self, id: UploadId, list: List) -> PathBuf {
+        self.folder_of(id).join(format!("{id}{}", extension(list)))
     }
 
     /// All that lies in one inner folder: that of the uploads whose ids begin with this byte.
@@ -152,7 +163,7 @@ impl Survey {
     /// What the system said.
     pub fn look(&self, id: UploadId) -> io::Result<Option<Lying>> {
         let mut lying = Lying::default();
-        for name in [Name::Whole(id), Name::Parts(id), Name::Tree(id)] {
+        for name in Name::all(id) {
             let found = unless_gone(fs::symlink_metadata(self.path_of(name)))?;
             if let Some(metadata) = found {
                 self.take(&mut lying, name, &metadata, &mut Vec::new())?;
@@ -186,7 +197,7 @@ impl Survey {
         match name {
             Name::Whole(id) => self.path(id),
             Name::Parts(id) => self.parts_path(id),
-            Name::Tree(id) => self.tree_path(id),
+            Name::List(id, list) => self.list_path(id, list),
         }
     }
 
@@ -200,11 +211,11 @@ impl Survey {
     ) -> io::Result<bool> {
         match name {
             Name::Whole(_) if metadata.is_file() => lying.whole = Some(metadata.len()),
-            Name::Tree(_) if metadata.is_file() => lying.tree = Some(metadata.len()),
+            Name::List(..) if metadata.is_file() => lying.lists = lying.lists.saturating_add(1),
             Name::Parts(id) if metadata.is_dir() => {
                 lying.parts = Some(self.look_at_parts(id, strangers)?);
             }
-            Name::Whole(_) | Name::Tree(_) | Name::Parts(_) => return Ok(false),
+            Name::Whole(_) | Name::List(..) | Name::Parts(_) => return Ok(false),
         }
         lying.note(metadata);
         Ok(true)
@@ -227,6 +238,15 @@ impl Survey {
             }
         }
         Ok(parts)
+    }
+
+    /// The list of an upload's chaining values, as it lies there: nobody vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; also when there is none.
+    pub fn tree_list(&self, id: UploadId) -> io::Result<Vec<u8>> {
+        fs::read(self.list_path(id, List::Tree))
     }
 
     /// Reads the first `length` bytes of an upload in pieces of up to 1 MiB.
@@ -264,8 +284,14 @@ impl Survey {
 impl Name {
     fn id(self) -> UploadId {
         match self {
-            Self::Whole(id) | Self::Parts(id) | Self::Tree(id) => id,
+            Self::Whole(id) | Self::Parts(id) | Self::List(id, _) => id,
         }
+    }
+
+    /// All names that the files of an upload can have.
+    fn all(id: UploadId) -> impl Iterator<Item = Self> {
+        let lists = List::ALL.into_iter().map(move |list| Self::List(id, list));
+        [Self::Whole(id), Self::Parts(id)].into_iter().chain(lists)
     }
 }
 
@@ -324,6 +350,9 @@ mod tests {
         assert_eq!(survey.parts_path(id), store.shared.parts_folder(id));
         let part = survey.parts_path(id).join(part_name(7));
         assert_eq!(part, store.shared.part_path(id, 7));
+        for list in List::ALL {
+            assert_eq!(survey.list_path(id, list), store.shared.list_path(id, list));
+        }
     }
 
     #[test]
@@ -334,6 +363,7 @@ mod tests {
         fs::create_dir(survey.parts_path(id)).unwrap();
         fs::write(survey.parts_path(id).join("000001"), b"part").unwrap();
         fs::write(survey.parts_path(id).join("whole"), b"pa").unwrap();
+        fs::write(survey.list_path(id, List::Sha256), b"list").unwrap();
         let elsewhere = UploadId::from_bytes([6; 16]);
         let mut foreign = vec![
             survey.folder_of(id).join("notes.txt"),
@@ -346,7 +376,7 @@ mod tests {
         foreign.push(link);
         let mut shard = survey.shard(5).unwrap();
         let lying = shard.uploads.remove(&id).unwrap();
-        assert_eq!((lying.whole, lying.tree, lying.bytes()), (Some(4), None, 10));
+        assert_eq!((lying.whole, lying.lists, lying.bytes()), (Some(4), 1, 10));
         let parts = lying.parts.clone().unwrap();
         assert_eq!((parts.lengths[&1], parts.half_made), (4, Some(2)));
         assert!(shard.uploads.is_empty());
