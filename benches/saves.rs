@@ -13,6 +13,7 @@ use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::units::Timestamp;
 use resumed::protocol::upload::Upload;
+use resumed::storage::folder::DataFolder;
 use resumed::storage::sled::SledStore;
 use resumed::storage::{Durability, RecordStore, StorageError};
 
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for durability in [Durability::PowerLoss, Durability::Process] {
         for savers in [1, 16, 64] {
             let folder = tempfile::tempdir_in(&folder)?;
-            let store = Arc::new(SledStore::open(folder.path(), durability)?);
+            let store = Arc::new(SledStore::open(&DataFolder::open(folder.path())?, durability)?);
             let begin = Instant::now();
             let mut waits = runtime.block_on(run(store, savers))?;
             let took = begin.elapsed();

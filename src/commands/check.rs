@@ -67,7 +67,7 @@ fn check(settings: &Settings, matches: &ArgMatches) -> Result<Summary, Box<dyn E
     let path = &settings.storage.data_dir;
     see_that_it_is_a_data_folder(path)?;
     let folder = DataFolder::open(path)?;
-    let records = SledStore::open(&folder.records(), settings.storage.durability)?;
+    let records = SledStore::open(&folder, settings.storage.durability)?;
     let records = BlockingRecords::new(Arc::new(records))?;
     let survey = Survey::new(folder.uploads());
     let mode = if matches.get_flag("repair") {

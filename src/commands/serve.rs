@@ -58,7 +58,7 @@ async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
         format!("cannot use the data folder {}: {error}", storage.data_dir.display())
     };
     let folder = DataFolder::open(&storage.data_dir).map_err(in_folder)?;
-    let records = SledStore::open(&folder.records(), storage.durability).map_err(in_folder)?;
+    let records = SledStore::open(&folder, storage.durability).map_err(in_folder)?;
     let data = FileStore::open(folder.uploads(), storage.durability, storage.min_free_bytes)
         .map_err(in_folder)?;
     let engine =

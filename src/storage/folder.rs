@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <data-dir>/lock        held while a server runs; the holder's process id is in it
-//! <data-dir>/records/    upload records (sled)
+//! <data-dir>/journal/    every save of an upload record
+//! <data-dir>/records/    upload records (sled), an index of the journal
 //! <data-dir>/uploads/    bytes, one file an upload
 //! <data-dir>/lost+found/ bytes that a repair found no place for
 //! ```
@@ -53,6 +54,11 @@ impl DataFolder {
         writeln!(lock, "{}", std::process::id())
             .map_err(io("writing the lock of the data folder"))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where the journal of the records is.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
     }
 
     /// Where the records are.

@@ -15,6 +15,7 @@ pub mod codec;
 mod contract;
 pub mod file;
 pub mod folder;
+pub mod journal;
 pub mod memory;
 pub mod sled;
 
@@ -224,7 +225,7 @@ pub enum Failure {
     #[error("no room is left")]
     Full(#[source] io::Error),
     /// What is there cannot be read.
-    #[error("the record is damaged: {0}")]
+    #[error("damaged: {0}")]
     Damaged(String),
     /// Another process has the data folder.
     #[error("{} has it already; stop that one first, or use another folder", match holder { Some(id) => format!("process {id}"), None => "another process".to_owned() })]
@@ -238,6 +239,12 @@ pub enum Failure {
     /// Anything else that the system said.
     #[error("{0}")]
     Io(#[source] io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        StorageError::io("", None, error).failure
+    }
 }
 
 impl StorageError {

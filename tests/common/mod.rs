@@ -55,7 +55,7 @@ impl TestServer {
         adjust(&mut settings);
         let data_folder = DataFolder::open(folder.path()).unwrap();
         let durability = settings.storage.durability;
-        let records = SledStore::open(&data_folder.records(), durability).unwrap();
+        let records = SledStore::open(&data_folder, durability).unwrap();
         let data = FileStore::open(data_folder.uploads(), durability, 0).unwrap();
         let engine =
             Engine::new(Arc::new(records), Arc::new(data), Clock::System, settings.uploads.clone());

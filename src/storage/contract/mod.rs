@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::file::FileStore;
+use super::folder::DataFolder;
 use super::memory::MemoryStore;
 use super::sled::SledStore;
 use super::{DataStore, Durability, RecordStore};
@@ -62,7 +63,8 @@ struct Sled(Folder);
 
 impl RecordPlace for Sled {
     fn records(&mut self) -> Arc<dyn RecordStore> {
-        Arc::new(SledStore::open(self.0.0.path(), Durability::PowerLoss).unwrap())
+        let folder = DataFolder::open(self.0.0.path()).unwrap();
+        Arc::new(SledStore::open(&folder, Durability::PowerLoss).unwrap())
     }
 }
 

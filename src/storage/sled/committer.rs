@@ -1,19 +1,26 @@
 //! The one thread that writes records, for all who wait: group commit.
 
-use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::log::Log;
+use super::database::Database;
+use super::index::{Changes, guarded, read};
 use super::recent::Recent;
-use super::{failure, read, record_key, wake_key};
+use super::trust::Mark;
+use super::{base_of, flusher::Flusher};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Upload;
-use crate::storage::{Failure, Stored, Version, codec};
+use crate::storage::journal::{Entry, Journal, Payload, write_base};
+use crate::storage::{Durability, Failure, StorageError, Stored, Version, codec};
 
 /// The changes that are committed at once.
 const BATCH: usize = 256;
+/// The bytes after which a group takes no further change.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// One change of one record.
 pub(super) enum Change {
@@ -44,42 +51,65 @@ pub(super) struct Request {
 }
 
 pub(super) struct Committer {
-    database: sled::Db,
-    /// What sled itself does not sync, when it is to be.
-    log: Option<Log>,
-    recent: Arc<Recent>,
+    pub(super) database: Arc<Database>,
+    pub(super) journal: Journal,
+    /// Where the journal is, and the database.
+    pub(super) folder: PathBuf,
+    pub(super) records: PathBuf,
+    pub(super) mark: Mark,
+    pub(super) durability: Durability,
+    pub(super) recent: Arc<Recent>,
+    pub(super) flusher: Flusher,
+    pub(super) base: Option<BaseWriter>,
+}
+
+/// The thread that writes a base.
+pub(super) struct BaseWriter {
+    thread: JoinHandle<Result<u64, Failure>>,
+    is_cancelled: Arc<AtomicBool>,
 }
 
 /// The changes that are made durable together.
 #[derive(Default)]
 struct Group {
-    batch: sled::Batch,
-    /// The records as they will be.
-    after: HashMap<UploadId, Option<Stored>>,
+    payload: Payload,
+    changes: Changes,
     waiting: Vec<(oneshot::Sender<Result<Version, Failure>>, Version)>,
 }
 
 impl Committer {
-    pub(super) fn new(database: sled::Db, log: Option<Log>, recent: Arc<Recent>) -> Self {
-        Self { database, log, recent }
-    }
-
-    /// Commits until nobody can ask any more, or a commit failed: what the database holds in
-    /// memory is ahead of the disk then, and nothing may be built on it.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+    /// Commits until nobody can ask any more, or the database cannot take what the journal has:
+    /// nothing may be built on it then. Tells the number
+    /// of the last frame when all is well.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) -> Option<u64> {
+        let mut is_well = true;
         while let Some(first) = queue.blocking_recv() {
             let mut group = Group::default();
             self.add(first, &mut group);
             while group.waiting.len() < BATCH
+                && group.payload.len() < BATCH_BYTES
                 && let Ok(next) = queue.try_recv()
             {
                 self.add(next, &mut group);
             }
             if let Err(stopped) = self.commit(group) {
                 tracing::error!(error = %stopped, "records can no longer be saved; the server has to be started again");
-                return;
+                is_well = false;
+                break;
+            }
+            if let Err(error) = self.look_after_base() {
+                tracing::error!(%error, "the records could not be opened again; the server has to be started again");
+                is_well = false;
+                break;
             }
         }
+        if let Some(base) = self.base.take() {
+            base.is_cancelled.store(true, Ordering::Relaxed);
+            let _ = base.thread.join();
+        }
+        self.flusher.stop();
+        let flush = |database: &sled::Db| guarded(|| database.flush()).map(|_| ());
+        (is_well && self.database.with(flush).is_ok()).then(|| self.journal.last())
     }
 
     /// Takes a change into the group, or answers that it does not fit.
@@ -93,81 +123,117 @@ impl Committer {
 
     fn try_add(&self, change: Change, group: &mut Group) -> Result<Version, Failure> {
         let id = change.id();
-        let before = match group.after.get(&id) {
+        let before = match group.changes.after.get(&id) {
             Some(before) => before.clone(),
-            None => self.recent.load(id, || read(&self.database, id))?,
+            None => {
+                let read = || self.database.with(|database| read(database, id));
+                self.recent.load(id, read)?
+            }
         };
         let found = before.as_ref().map(|stored| stored.version);
-        let after = match change {
+        match change {
             Change::Save { upload, expected } => {
                 if expected != found {
                     return Err(Failure::Conflict);
                 }
                 let version = Version(found.map_or(1, |version| version.0.saturating_add(1)));
-                Some(Stored { upload: *upload, version })
+                let record = codec::encode(&upload, version)?;
+                group.payload.push(Entry::Save { id, record: &record });
+                let after = Some((Stored { upload: *upload, version }, record.as_slice()));
+                group.changes.set(id, before.as_ref(), after);
+                Ok(version)
             }
             Change::Delete { expected, .. } => match found {
-                None => return Ok(expected),
-                Some(found) if found != expected => return Err(Failure::Conflict),
-                Some(_) => None,
+                None => Ok(expected),
+                Some(found) if found != expected => Err(Failure::Conflict),
+                Some(_) => {
+                    group.payload.push(Entry::Delete { id });
+                    group.changes.set(id, before.as_ref(), None);
+                    Ok(Version(0))
+                }
             },
-        };
-        let wake = |stored: &Stored| stored.upload.wake();
-        let (old, new) = (before.as_ref().and_then(wake), after.as_ref().and_then(wake));
-        match &after {
-            Some(stored) => {
-                let bytes = codec::encode(&stored.upload, stored.version)?;
-                group.batch.insert(&record_key(id), bytes);
-            }
-            None => group.batch.remove(&record_key(id)),
         }
-        if old != new {
-            if let Some(old) = old {
-                group.batch.remove(&wake_key(old, id));
-            }
-            if let Some(new) = new {
-                group.batch.insert(&wake_key(new, id), &[]);
-            }
-        }
-        if !group.after.contains_key(&id) {
-            self.recent.begin(id, before);
-        }
-        let version = after.as_ref().map_or(Version(0), |stored| stored.version);
-        group.after.insert(id, after);
-        Ok(version)
     }
 
-    fn commit(&mut self, group: Group) -> Result<(), String> {
-        if group.after.is_empty() {
-            for (answer, version) in group.waiting {
-                drop(answer.send(Ok(version)));
+    /// First the journal, which is what makes the changes durable; then the database, for all to see.
+    fn commit(&mut self, group: Group) -> Result<(), Failure> {
+        let Group { payload, changes, waiting } = group;
+        if payload.len() > 0 {
+            let number = match self.journal.append(payload) {
+                Ok(number) => number,
+                Err(error) => {
+                    tracing::error!(%error, "the journal of the records cannot be written");
+                    for (answer, _) in waiting {
+                        drop(answer.send(Err(failed_again(&error))));
+                    }
+                    return Ok(());
+                }
+            };
+            let applied = self.database.with(|database| changes.apply(database, Some(number)))?;
+            for (id, after) in applied {
+                self.recent.committed(id, after);
             }
-            return Ok(());
+            self.flusher.wake();
         }
-        if let Err(failed) = self.make_durable(group.batch) {
-            // `Recent` goes on showing what was there before: that alone is durable.
-            let why = failed.to_string();
-            let mut failed = Some(failed);
-            for (answer, _) in group.waiting {
-                drop(answer.send(Err(failed.take().unwrap_or(Failure::Closed))));
-            }
-            return Err(why);
-        }
-        for (id, after) in group.after {
-            self.recent.committed(id, after);
-        }
-        for (answer, version) in group.waiting {
+        for (answer, version) in waiting {
             drop(answer.send(Ok(version)));
         }
         Ok(())
     }
 
-    fn make_durable(&mut self, batch: sled::Batch) -> Result<(), Failure> {
-        self.database.apply_batch(batch).map_err(failure)?;
-        self.database.flush().map_err(failure)?;
-        match &mut self.log {
-            Some(log) => log.sync().map_err(Failure::Io),
-            None => Ok(()),
+    /// Begins a base when it is time, and takes note when one is done: then the frames that have to
+    /// be looked through after a crash can be fewer, too.
+    fn look_after_base(&mut self) -> Result<(), StorageError> {
+        if let Some(base) = self.base.take_if(|base| base.thread.is_finished()) {
+            match base.thread.join() {
+                Ok(Ok(bytes)) => {
+                    self.journal.base_is_made(bytes);
+                    self.database.reopen(&self.records)?;
+                    if let Err(error) = self.mark.open(self.journal.last()) {
+                        tracing::warn!(%error, "the next start may take longer");
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the journal of the records could not be shortened");
+                    self.journal.base_has_failed();
+                }
+                Err(_) => self.journal.base_has_failed(),
+            }
         }
+        if self.base.is_none() && self.journal.is_base_due() {
+            match self.begin_base() {
+                Ok(base) => self.base = Some(base),
+                Err(error) => {
+                    tracing::warn!(%error, "the journal of the records could not be shortened");
+                    self.journal.base_has_failed();
+                }
+            }
+        }
+        Ok(())
     }
+
+    fn begin_base(&mut self) -> std::io::Result<BaseWriter> {
+        let point = self.journal.begin_base()?;
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let (database, cancelled) = (Arc::clone(&self.database), Arc::clone(&is_cancelled));
+        let (folder, durability) = (self.folder.clone(), self.durability);
+        let thread = thread::Builder::new().name("records-base".to_owned()).spawn(move || {
+            database.with(|database| {
+                let records = base_of(database).map(|record| {
+                    if cancelled.load(Ordering::Relaxed) { Err(Failure::Closed) } else { record }
+                });
+                write_base(&folder, point, records, durability)
+            })
+        })?;
+        Ok(BaseWriter { thread, is_cancelled })
+    }
+}
+
+/// The same failure for each who waits for the group.
+fn failed_again(error: &std::io::Error) -> Failure {
+    let copy = match error.raw_os_error() {
+        Some(code) => std::io::Error::from_raw_os_error(code),
+        None => std::io::Error::new(error.kind(), error.to_string()),
+    };
+    StorageError::io("", None, copy).failure
 }

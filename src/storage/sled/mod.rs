@@ -1,28 +1,27 @@
-//! Upload records in sled.
+//! Upload records in sled, as an index of the journal.
 //!
 //! What sled 0.34.7 does wrong, and what is done about it here:
 //!
-//! - Seven or more `flush_async` at once hang for ever. One thread writes for all: it takes the
-//!   saves that wait, applies them as one batch and flushes once (group commit).
-//! - `flush` ends in `sync_file_range`, which the loss of power can undo. [`Log`] syncs by itself.
-//! - Reads see a batch before it is durable. [`Recent`] shows what was there before until it is.
-//! - Opening panics on some damage. That is caught and told as an error.
+//! - Seven or more `flush_async` at once hang for ever, and `flush` ends in `sync_file_range`, which
+//!   the loss of power can undo. So nothing that was promised rests on it: one thread takes the
+//!   saves that wait, appends them to the journal, which is synced once for all (group commit), and then
+//!   puts them into sled, which is flushed in the background.
+//! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or brought
+//!   up to the journal, when it is opened (`recover`).
+//! - Opening and reading panic on some damage. That is caught and told as an error.
 //! - It cannot be opened on a full disk. Some room is kept for that.
-//!
-//! One tree holds both kinds of keys, so that one batch changes a record and its index entry:
-//!
-//! ```text
-//! 'u' id(16)                   → the record (codec)
-//! 'w' wake in ms(8, BE) id(16) → nothing; the wake index
-//! ```
 
 mod committer;
-mod log;
+mod database;
+mod flusher;
+mod index;
 mod open;
+mod rebuild;
 mod recent;
+mod recover;
+mod trust;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -30,9 +29,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use self::committer::{Change, Committer, Request};
-use self::log::Log;
+use self::database::Database;
+use self::flusher::Flusher;
+use self::index::{RECORD, WAKE, id_at_end, record_key, wake_key};
+pub use self::rebuild::{Rebuilt, rebuild};
 use self::recent::Recent;
-use super::{Durability, Failure, RecordStore, StorageError, StoreFuture, Stored, Version, codec};
+use self::trust::Mark;
+use super::folder::DataFolder;
+use super::journal::Journal;
+use super::{Durability, Failure, RecordStore, StorageError, StoreFuture, Stored, Version};
 use crate::protocol::id::UploadId;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Upload;
@@ -42,41 +47,54 @@ const QUEUE: usize = 1024;
 
 /// Upload records in a sled database.
 pub struct SledStore {
-    tree: sled::Tree,
+    database: Arc<Database>,
     recent: Arc<Recent>,
     /// Taken when the store is dropped, which ends the thread.
     requests: Option<mpsc::Sender<Request>>,
-    committer: Option<thread::JoinHandle<()>>,
+    committer: Option<thread::JoinHandle<Option<u64>>>,
+    mark: Mark,
 }
 
 impl SledStore {
-    /// Opens the database in this folder, or makes it. Blocks, for up to 2 s when a process that
-    /// was killed still has it.
+    /// Opens the records of this folder, or makes them. Blocks, for up to 2 s when a process that
+    /// was killed still has them, and for as long as it takes to make the database anew if it has to.
     ///
     /// # Errors
     ///
-    /// [`Failure::Damaged`] when it cannot be read, [`Failure::Full`] and [`Failure::Io`].
-    pub fn open(folder: &Path, durability: Durability) -> Result<Self, StorageError> {
-        let database = open::open(folder)?;
-        let log = match durability {
-            Durability::PowerLoss => Some(Log::open(folder).map_err(|source| {
-                StorageError::io("syncing what the records were opened with", None, source)
-            })?),
-            Durability::Process => None,
-        };
-        Self::start(database, log)
+    /// [`Failure::Damaged`] when the journal cannot be read, and tells what repairs it;
+    /// [`Failure::Full`] and [`Failure::Io`].
+    pub fn open(folder: &DataFolder, durability: Durability) -> Result<Self, StorageError> {
+        let (database, journal) = recover::open_both(folder, durability)?;
+        Self::start(folder, database, journal, durability)
     }
 
-    fn start(database: sled::Db, log: Option<Log>) -> Result<Self, StorageError> {
+    fn start(
+        folder: &DataFolder,
+        database: sled::Db,
+        journal: Journal,
+        durability: Durability,
+    ) -> Result<Self, StorageError> {
         let recent = Arc::new(Recent::default());
         let (requests, queue) = mpsc::channel(QUEUE);
-        let tree = (*database).clone();
-        let committer = Committer::new(database, log, Arc::clone(&recent));
+        let database = Arc::new(Database::new(database));
+        let mark = Mark::of(&folder.records(), durability);
+        let io = |source| StorageError::io("starting the writer of records", None, source);
+        let committer = Committer {
+            flusher: Flusher::start(Arc::clone(&database)).map_err(io)?,
+            database: Arc::clone(&database),
+            journal,
+            folder: folder.journal(),
+            records: folder.records(),
+            mark: mark.clone(),
+            durability,
+            recent: Arc::clone(&recent),
+            base: None,
+        };
         let committer = thread::Builder::new()
             .name("records".to_owned())
             .spawn(move || committer.run(queue))
-            .map_err(|source| StorageError::io("starting the writer of records", None, source))?;
-        Ok(Self { tree, recent, requests: Some(requests), committer: Some(committer) })
+            .map_err(io)?;
+        Ok(Self { database, recent, requests: Some(requests), committer: Some(committer), mark })
     }
 
     async fn commit(&self, change: Change) -> Result<Version, StorageError> {
@@ -93,21 +111,28 @@ impl SledStore {
     async fn look<T: Send + 'static>(
         &self,
         doing: &'static str,
-        look: impl FnOnce(sled::Tree, Arc<Recent>) -> Result<T, StorageError> + Send + 'static,
+        look: impl FnOnce(&sled::Db, &Recent) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let (tree, recent) = (self.tree.clone(), Arc::clone(&self.recent));
+        let (database, recent) = (Arc::clone(&self.database), Arc::clone(&self.recent));
         let died = |_| StorageError::new(doing, None, Failure::Closed);
-        spawn_blocking(move || look(tree, recent)).await.map_err(died)?
+        let looked = spawn_blocking(move || database.with(|database| Ok(look(database, &recent))));
+        looked.await.map_err(died)?.map_err(|failure| StorageError::new(doing, None, failure))?
     }
 }
 
 impl Drop for SledStore {
     fn drop(&mut self) {
         self.requests = None;
-        if let Some(committer) = self.committer.take()
-            && committer.join().is_err()
-        {
-            tracing::error!("the writer of records had died");
+        let committed = self.committer.take().map(thread::JoinHandle::join);
+        self.database.close();
+        match committed {
+            Some(Ok(Some(last))) => {
+                if let Err(error) = self.mark.close(last) {
+                    tracing::warn!(%error, "the records could not be closed; the next start may take longer");
+                }
+            }
+            Some(Ok(None)) | None => {}
+            Some(Err(_)) => tracing::error!("the writer of records had died"),
         }
     }
 }
@@ -118,7 +143,7 @@ impl RecordStore for SledStore {
             return Box::pin(async { Ok(known) });
         }
         let doing = "loading the record";
-        Box::pin(self.look(doing, move |tree, recent| load(&tree, &recent, id, doing)))
+        Box::pin(self.look(doing, move |tree, recent| load(tree, recent, id, doing)))
     }
 
     fn save(&self, upload: Upload, expected: Option<Version>) -> StoreFuture<'_, Version> {
@@ -132,10 +157,7 @@ impl RecordStore for SledStore {
     fn due(&self, now: Timestamp, max: usize) -> StoreFuture<'_, Vec<UploadId>> {
         let doing = "looking for what is due";
         Box::pin(self.look(doing, move |tree, _| {
-            let end = wake_key(Timestamp(now.0.saturating_add(1)), UploadId::from_bytes([0; 16]));
-            let keys = tree.range([WAKE].as_slice()..end.as_slice()).keys().take(max);
-            let ids = keys.map(|key| id_at_end(&key.map_err(failure)?));
-            ids.collect::<Result<_, _>>().map_err(|failure| StorageError::new(doing, None, failure))
+            due(tree, now, max).map_err(|failure| StorageError::new(doing, None, failure))
         }))
     }
 
@@ -151,33 +173,29 @@ impl RecordStore for SledStore {
                 }
                 let id = key.map_err(failure).and_then(|key| id_at_end(&key));
                 let id = id.map_err(|failure| StorageError::new(doing, None, failure))?;
-                // A record that is being made is not there yet.
-                found.extend(load(&tree, &recent, id, doing)?);
+                found.extend(load(tree, recent, id, doing)?);
             }
             Ok(found)
         }))
     }
 }
 
-const RECORD: u8 = b'u';
-const WAKE: u8 = b'w';
-
-fn record_key(id: UploadId) -> [u8; 17] {
-    let mut key = [RECORD; 17];
-    key[1..].copy_from_slice(&id.to_bytes());
-    key
-}
-
-fn wake_key(wake: Timestamp, id: UploadId) -> [u8; 25] {
-    let mut key = [WAKE; 25];
-    key[1..9].copy_from_slice(&wake.0.to_be_bytes());
-    key[9..].copy_from_slice(&id.to_bytes());
-    key
-}
-
-fn id_at_end(key: &[u8]) -> Result<UploadId, Failure> {
-    let id = key.last_chunk().copied().map(UploadId::from_bytes);
-    id.ok_or_else(|| Failure::Damaged("a key is too short".to_owned()))
+fn due(tree: &sled::Tree, now: Timestamp, max: usize) -> Result<Vec<UploadId>, Failure> {
+    let end = wake_key(Timestamp(now.0.saturating_add(1)), UploadId::from_bytes([0; 16]));
+    let mut due = Vec::new();
+    for key in tree.range([WAKE].as_slice()..end.as_slice()).keys() {
+        if due.len() >= max {
+            break;
+        }
+        let key = key.map_err(failure)?;
+        let id = id_at_end(&key)?;
+        let wake = index::read(tree, id)?.and_then(|stored| stored.upload.wake());
+        // What was left over by damage, or was overtaken by a save, wakes nobody.
+        if wake.is_some_and(|wake| wake_key(wake, id) == key.as_ref()) {
+            due.push(id);
+        }
+    }
+    Ok(due)
 }
 
 fn load(
@@ -186,18 +204,16 @@ fn load(
     id: UploadId,
     doing: &'static str,
 ) -> Result<Option<Stored>, StorageError> {
-    let loaded = recent.load(id, || read(tree, id));
+    let loaded = recent.load(id, || index::read(tree, id));
     loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))
 }
 
-fn read(tree: &sled::Tree, id: UploadId) -> Result<Option<Stored>, Failure> {
-    let Some(bytes) = tree.get(record_key(id)).map_err(failure)? else { return Ok(None) };
-    let stored = codec::decode(&bytes)?;
-    if stored.upload.id() != id {
-        let other = stored.upload.id();
-        return Err(Failure::Damaged(format!("it is the record of upload {other}")));
-    }
-    Ok(Some(stored))
+/// All records, in the order of their ids.
+fn base_of(tree: &sled::Tree) -> impl Iterator<Item = Result<(UploadId, sled::IVec), Failure>> {
+    tree.scan_prefix([RECORD]).map(|found| {
+        let (key, record) = found.map_err(failure)?;
+        Ok((id_at_end(&key)?, record))
+    })
 }
 
 /// What sled said, told apart by whether it means that no room is left.
@@ -207,10 +223,12 @@ fn failure(error: sled::Error) -> Failure {
             Failure::Full(source) => Failure::Full(source),
             other => other,
         },
-        sled::Error::Corruption { .. } => Failure::Damaged(error.to_string()),
+        sled::Error::Corruption { .. } => Failure::Damaged(format!("{error}; {}", recover::REMEDY)),
         other => Failure::Io(io::Error::other(other)),
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// The room that is given up for opening the database on a full disk, in bytes.
 const BALLAST_BYTES: u64 = 16 << 20;
 /// Its name in the folder of the database.
-const BALLAST: &str = "ballast";
+pub(super) const BALLAST: &str = "ballast";
 
 pub(super) fn open(folder: &Path) -> Result<sled::Db, StorageError> {
     open_with(folder, || {

@@ -1,5 +1,4 @@
-//! The records that were used last, and what may be shown of those that are being saved: never a
-//! record that is not durable yet.
+//! The records that were used last.
 
 use std::collections::HashMap;
 
@@ -25,8 +24,6 @@ pub(super) struct Recent {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// What was there before the batch that is being committed; first of all to be asked.
-    before: HashMap<UploadId, Option<Stored>>,
     /// Records that were used since the last change of generations.
     young: HashMap<UploadId, Stored>,
     /// The bytes of those.
@@ -62,7 +59,7 @@ impl Recent {
         };
         let read = read()?;
         let mut shard = self.shard(id).lock();
-        // A commit may have begun meanwhile: then what was read is perhaps not durable yet.
+        // A commit may have ended meanwhile: then what was read is perhaps older than that.
         if let Some(known) = shard.find(id) {
             return Ok(known);
         }
@@ -80,16 +77,10 @@ impl Recent {
         self.shards.iter().map(|shard| count(&shard.lock())).sum()
     }
 
-    /// From now on, and until [`Self::committed`], shows what was there before.
-    pub(super) fn begin(&self, id: UploadId, before: Option<Stored>) {
-        self.shard(id).lock().before.insert(id, before);
-    }
-
     /// Shows what is durable now.
     pub(super) fn committed(&self, id: UploadId, now: Option<Stored>) {
         let mut shard = self.shard(id).lock();
         shard.commits = shard.commits.wrapping_add(1);
-        shard.before.remove(&id);
         shard.forget(id);
         if let Some(stored) = now {
             shard.keep(stored);
@@ -99,9 +90,6 @@ impl Recent {
 
 impl Shard {
     fn find(&mut self, id: UploadId) -> Option<Option<Stored>> {
-        if let Some(before) = self.before.get(&id) {
-            return Some(before.clone());
-        }
         if let Some(stored) = self.young.get(&id) {
             return Some(Some(stored.clone()));
         }

@@ -1,0 +1,208 @@
+//! A database that is missing, cut, or changed at some byte: the records are right, or an error is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::protocol::metadata::Metadata;
+use crate::storage::codec;
+
+const RECORDS: u8 = 200;
+/// The places of each file that are tried; all of a short one.
+const PLACES: usize = 8;
+
+fn upload(number: u8) -> Upload {
+    let id = UploadId::from_bytes([number; 16]);
+    let metadata = Metadata::parse(&format!("filename {}", "YWFh".repeat(usize::from(number) * 3)));
+    Upload::new(id, Some(10), metadata.unwrap(), Timestamp(0))
+}
+
+fn open(folder: &Path) -> Result<SledStore, StorageError> {
+    SledStore::open(&DataFolder::open(folder)?, Durability::Process)
+}
+
+/// How a store was left.
+#[derive(Clone, Copy, PartialEq)]
+enum Left {
+    Closed,
+    /// As by SIGKILL.
+    Killed,
+}
+
+/// A store with some history.
+async fn store(folder: &Path, left: Left) {
+    for round in 0..4_u64 {
+        let store = open(folder).unwrap();
+        for number in 0..RECORDS {
+            let version = (round > 0).then_some(Version(round));
+            let expires = Some(Timestamp(round));
+            store.save(upload(number).expiring(expires), version).await.unwrap();
+        }
+        if round == 3 {
+            store.delete(upload(7).id(), Version(4)).await.unwrap();
+        }
+        if round == 3 && left == Left::Killed {
+            let flush = |database: &sled::Db| Ok(database.flush().unwrap());
+            store.database.with(flush).unwrap();
+            copy(folder, &folder.join("copy"));
+            drop(store);
+            for name in ["records", "records.state", "journal"] {
+                let (from, to) = (folder.join("copy").join(name), folder.join(name));
+                fs::remove_dir_all(&to).or_else(|_| fs::remove_file(&to)).unwrap();
+                fs::rename(from, to).unwrap();
+            }
+            fs::remove_dir_all(folder.join("copy")).unwrap();
+        }
+    }
+}
+
+/// What is told is right, as far as anything is told.
+async fn check(folder: &Path, what: &str) -> bool {
+    let store = match open(folder) {
+        Ok(store) => store,
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("resumed check --rebuild"), "{what}: {text}");
+            return false;
+        }
+    };
+    let mut is_whole = true;
+    for number in 0..RECORDS {
+        let upload = upload(number).expiring(Some(Timestamp(3)));
+        let expected = (number != 7).then_some(Stored { upload, version: Version(4) });
+        match store.load(UploadId::from_bytes([number; 16])).await {
+            Ok(told) => assert_eq!(told, expected, "{what}"),
+            Err(error) => {
+                assert!(matches!(error.failure, Failure::Damaged(_)), "{what}: {error}");
+                is_whole = false;
+            }
+        }
+    }
+    is_whole
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = to.join(entry.file_name());
+        if entry.file_name() == "copy" {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &name);
+        } else if entry.file_name() != "ballast" {
+            fs::copy(entry.path(), name).unwrap();
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(super::damage_tests::files(&path));
+        } else if path.metadata().unwrap().len() > 0 && !path.ends_with("ballast") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Runs with each damage to a copy of the files in one folder of the store.
+async fn with_each_damage(inner: &str, left: Left) -> (usize, usize) {
+    let whole = tempfile::tempdir().unwrap();
+    store(whole.path(), left).await;
+    let (mut tried, mut right) = (0, 0);
+    for file in files(&whole.path().join(inner)) {
+        let name = file.strip_prefix(whole.path()).unwrap();
+        let bytes = fs::read(&file).unwrap();
+        let step = (bytes.len() / PLACES).max(1);
+        let cuts = (0..bytes.len()).step_by(step).map(|at| Some((at, true)));
+        let flips = (0..bytes.len()).step_by(step).map(|at| Some((at, false)));
+        for damage in cuts.chain(flips).chain([None]) {
+            let damaged = tempfile::tempdir().unwrap();
+            copy(whole.path(), damaged.path());
+            match damage {
+                Some((at, true)) => fs::write(damaged.path().join(name), &bytes[..at]).unwrap(),
+                Some((at, false)) => {
+                    let mut bytes = bytes.clone();
+                    bytes[at] ^= 0x10;
+                    fs::write(damaged.path().join(name), bytes).unwrap();
+                }
+                None => fs::remove_file(damaged.path().join(name)).unwrap(),
+            }
+            let what = format!("{} {damage:?}", name.display());
+            tried += 1;
+            right += usize::from(check(damaged.path(), &what).await);
+        }
+    }
+    (tried, right)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_database_is_made_anew_or_named_and_never_tells_what_is_wrong() {
+    for left in [Left::Closed, Left::Killed] {
+        let (tried, right) = with_each_damage("records", left).await;
+        assert!(tried > 30 && right > tried / 2, "{right} of {tried} were whole");
+        // All damage to what was closed is noticed at once, and mended.
+        assert!(left == Left::Killed || right == tried, "{right} of {tried} were whole");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_journal_is_named_with_the_command_that_repairs_it() {
+    let (tried, right) = with_each_damage("journal", Left::Closed).await;
+    assert!(tried > 15 && right * 10 < tried, "{right} of {tried} were whole");
+}
+
+#[tokio::test]
+async fn records_that_are_gone_are_made_anew_from_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Closed).await;
+    fs::remove_dir_all(folder.path().join("records")).unwrap();
+    assert!(check(folder.path(), "without records").await);
+}
+
+#[tokio::test]
+async fn after_a_loss_of_power_the_database_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Closed).await;
+    fs::write(folder.path().join("records.state"), r#"{"open":{"boot":"1","since":0}}"#).unwrap();
+    // What it says is old, and would be told if it were believed.
+    let database = super::open::open(&folder.path().join("records")).unwrap();
+    let old = codec::encode(&upload(3), Version(1)).unwrap();
+    database.insert(record_key(upload(3).id()), old).unwrap();
+    drop(database);
+    assert!(check(folder.path(), "after a loss of power").await);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_gone_is_made_anew_from_the_records_when_a_person_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Closed).await;
+    fs::remove_dir_all(folder.path().join("journal")).unwrap();
+    assert!(!check(folder.path(), "without a journal").await);
+    let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
+    assert_eq!((rebuilt.records, rebuilt.unreadable.len()), (u64::from(RECORDS) - 1, 0));
+    assert!(check(folder.path(), "rebuilt").await);
+    fs::remove_dir_all(folder.path().join("records")).unwrap();
+    assert!(check(folder.path(), "made anew").await);
+}
+
+#[tokio::test]
+async fn what_can_be_read_of_a_damaged_journal_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Closed).await;
+    let file = files(&folder.path().join("journal")).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
+    assert_eq!(rebuilt.records, u64::from(RECORDS) - 1);
+    assert!(!rebuilt.unreadable.is_empty());
+    assert!(check(folder.path(), "rebuilt").await);
+}

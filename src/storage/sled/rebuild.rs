@@ -1,0 +1,125 @@
+//! Makes the records anew from all that can be read, when a person says so.
+
+use std::fs;
+use std::io;
+
+use super::index::{applied, decode, read};
+use super::open;
+use super::recover::{Replay, doing, remove_all};
+use super::trust::Mark;
+use super::{base_of, failure};
+use crate::storage::folder::DataFolder;
+use crate::storage::journal::{Chain, Entry, Found, Journal, write_base};
+use crate::storage::{Durability, Failure, StorageError};
+
+/// What became of a rebuilding.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// The records that there are now.
+    pub records: u64,
+    /// What could not be read, each in words for a person.
+    pub unreadable: Vec<String>,
+}
+
+/// Makes the database and, if anything of it was unreadable, the journal anew: from the journal,
+/// and from the old database as far as that is ahead of what the journal tells. What was there
+/// before is kept as `records.damaged` and `journal.damaged`. Done again after a crash, it ends in
+/// the same. Blocks.
+///
+/// # Errors
+///
+/// [`Failure::Full`] and [`Failure::Io`]; nothing that was readable is lost then.
+pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
+    let rebuilding = "making the records anew";
+    let io = |source| StorageError::io(rebuilding, None, source);
+    let durability = Durability::PowerLoss;
+    let (records, journal) = (folder.records(), folder.journal());
+    let new = records.with_extension("new");
+    remove_all(&new).map_err(io)?;
+    let chain = Chain::open(&journal).map_err(io)?;
+    let mut unreadable = Vec::new();
+    let database = open::open(&new)?;
+    let mut last = salvage(&chain, &database, &mut unreadable)
+        .map_err(|failure| doing(failure, rebuilding))?;
+    if chain.is_empty() || !unreadable.is_empty() {
+        let merged = match records.exists().then(|| open::open(&records)) {
+            Some(Ok(old)) => merge(&old, &database, &mut last),
+            Some(Err(error)) => Err(error.failure),
+            None => Ok(()),
+        };
+        if let Err(failure) = merged {
+            unreadable.push(format!("the old database: {failure}"));
+        }
+    }
+    Replay::new(&database).finish(last).map_err(|failure| doing(failure, rebuilding))?;
+    let count = base_of(&database).count();
+    database.flush().map_err(|error| doing(failure(error), rebuilding))?;
+    if !unreadable.is_empty() || chain.is_empty() {
+        let aside = journal.with_extension("damaged");
+        remove_all(&aside).and_then(|()| fs::rename(&journal, &aside)).map_err(io)?;
+        let chain = Chain::open(&journal).map_err(io)?;
+        let mut journal_new = Journal::open(&chain, last, durability).map_err(io)?;
+        let point = journal_new.begin_base().map_err(io)?;
+        write_base(&journal, point, base_of(&database), durability)
+            .map_err(|failure| doing(failure, rebuilding))?;
+    }
+    drop(database);
+    replace(folder, durability, last).map_err(io)?;
+    Ok(Rebuilt { records: u64::try_from(count).unwrap_or(u64::MAX), unreadable })
+}
+
+/// Puts what can be read of the journal into the database.
+fn salvage(
+    chain: &Chain,
+    database: &sled::Db,
+    unreadable: &mut Vec<String>,
+) -> Result<u64, Failure> {
+    let mut replay = Replay::new(database);
+    let last = chain.walk(None, |found| {
+        match found {
+            Found::Entry(entry, _) => match replay.take(entry) {
+                Err(Failure::Damaged(why)) => unreadable.push(format!("{}: {why}", name(entry))),
+                taken => taken?,
+            },
+            Found::Damage(damage) => unreadable.push(damage.to_string()),
+        }
+        Ok::<_, Failure>(())
+    })?;
+    // Without the count: that comes when all is done.
+    replay.apply()?;
+    Ok(last)
+}
+
+fn name(entry: Entry<'_>) -> String {
+    match entry {
+        Entry::Save { id, .. } | Entry::Delete { id } => format!("a record of upload {id}"),
+        Entry::End { .. } => "the end of a base".to_owned(),
+    }
+}
+
+/// Takes over what the old database has and the new one has not, or only in an older version.
+fn merge(old: &sled::Db, new: &sled::Db, last: &mut u64) -> Result<(), Failure> {
+    let mut replay = Replay::new(new);
+    for found in base_of(old) {
+        let (id, record) = found?;
+        let Ok(stored) = decode(id, &record) else { continue };
+        if read(new, id)?.is_none_or(|known| known.version < stored.version) {
+            replay.take(Entry::Save { id, record: &record })?;
+        }
+    }
+    replay.apply()?;
+    *last = applied(old)?.unwrap_or(0).max(*last);
+    Ok(())
+}
+
+/// Puts the new database in the place of the old one.
+fn replace(folder: &DataFolder, durability: Durability, last: u64) -> io::Result<()> {
+    let records = folder.records();
+    let (new, aside) = (records.with_extension("new"), records.with_extension("damaged"));
+    if records.exists() {
+        remove_all(&aside)?;
+        fs::rename(&records, &aside)?;
+    }
+    fs::rename(&new, &records)?;
+    Mark::of(&records, durability).close(last)
+}

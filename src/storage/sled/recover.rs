@@ -1,0 +1,331 @@
+//! Opens the database and the journal, and makes the database say what the journal says.
+//!
+//! The journal is what was promised. The database may lag behind it (a process died before it
+//! flushed), and is made anew from it where it cannot be believed or opened. A journal that is
+//! itself damaged is not guessed at: an operator has to say so, by `resumed check --rebuild`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::index::{Changes, applied, decode, guarded, record_key, wake_key};
+use super::trust::{Mark, Trust};
+use super::{base_of, open};
+use crate::protocol::id::UploadId;
+use crate::storage::folder::DataFolder;
+use crate::storage::journal::{Chain, Damage, Entry, Found, Journal, write_base};
+use crate::storage::{Durability, Failure, StorageError};
+
+/// The uploads whose records are put into the database at once.
+const BATCH: usize = 8192;
+/// When more frames than this had to be looked through, it is made sure that the next start need not.
+const REOPEN_FRAMES: u64 = 4096;
+/// What a person is told to do.
+pub(super) const REMEDY: &str = "with the server stopped, `resumed check --rebuild` makes the records anew \
+                      from all that can be read";
+
+/// Opens both.
+///
+/// # Errors
+///
+/// [`Failure::Damaged`] says what is wrong with the journal, and how it is repaired.
+pub(super) fn open_both(
+    folder: &DataFolder,
+    durability: Durability,
+) -> Result<(sled::Db, Journal), StorageError> {
+    let io = |source| StorageError::io("opening the journal of the records", None, source);
+    let chain = Chain::open(&folder.journal()).map_err(io)?;
+    let mark = Mark::of(&folder.records(), durability);
+    let found = match find(folder, &chain, &mark)? {
+        Ok((database, after)) => match replay(&chain, after, &database)? {
+            Ok(last) => Ok((database, last, after.unwrap_or(0))),
+            Err(why) => Err(Unusable::Damaged(why)),
+        },
+        Err(why) => Err(why),
+    };
+    let (mut database, last, mut since) = match found {
+        Ok(found) => found,
+        Err(why) => {
+            verify(&chain)?;
+            set_aside(&folder.records(), &why)
+                .and_then(|()| mark.open(0))
+                .map_err(|error| StorageError::io("setting the old records aside", None, error))?;
+            let database = open::open(&folder.records())?;
+            let last = replay(&chain, None, &database)?;
+            (database, last.map_err(damaged)?, 0)
+        }
+    };
+    if last.saturating_sub(since) > REOPEN_FRAMES {
+        // So that it need not be looked through again after the next crash.
+        guarded(|| database.flush()).map_err(|failure| doing(failure, "flushing the records"))?;
+        drop(database);
+        database = open::open(&folder.records())?;
+        since = last;
+    }
+    mark.open(since).map_err(io)?;
+    let mut journal = Journal::open(&chain, last, durability).map_err(io)?;
+    if chain.is_empty() && base_of(&database).next().is_some() {
+        // Records from before there was a journal.
+        let point = journal.begin_base().map_err(io)?;
+        let bytes = write_base(&folder.journal(), point, base_of(&database), durability);
+        journal.base_is_made(bytes.map_err(|failure| doing(failure, "writing the journal"))?);
+    }
+    Ok((database, journal))
+}
+
+/// The database as it was found, and from which frame on the journal has to be put into it; or why
+/// it is not used.
+type Usable = Result<(sled::Db, Option<u64>), Unusable>;
+
+fn find(folder: &DataFolder, chain: &Chain, mark: &Mark) -> Result<Usable, StorageError> {
+    let io = |source| StorageError::io("opening the records", None, source);
+    if chain.is_empty() {
+        mark.open(0).map_err(io)?;
+        return usable(open::open(&folder.records())?, chain, 0);
+    }
+    if !folder.records().exists() {
+        return Ok(Err(Unusable::Missing));
+    }
+    let since = match mark.trust().map_err(io)? {
+        Trust::Until(since) => since,
+        Trust::PowerLost => return Ok(Err(Unusable::PowerLoss)),
+        Trust::Changed => {
+            let why = "its files are not as they were when it was closed";
+            return Ok(Err(Unusable::Damaged(why.to_owned())));
+        }
+    };
+    // Opening changes the files.
+    mark.open(since).map_err(io)?;
+    match open::open(&folder.records()) {
+        Ok(database) => usable(database, chain, since),
+        Err(error) => match error.failure {
+            Failure::Damaged(why) => Ok(Err(Unusable::Damaged(why))),
+            Failure::Io(why) if says_damage(&why) => Ok(Err(Unusable::Damaged(why.to_string()))),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Why the database is not used as it is.
+enum Unusable {
+    /// The power was lost while it was open.
+    PowerLoss,
+    /// It is not there.
+    Missing,
+    /// It cannot be read, or parts of it are gone.
+    Damaged(String),
+}
+
+/// Whether the database can be brought up to the journal, and from which frame on.
+fn usable(database: sled::Db, chain: &Chain, since: u64) -> Result<Usable, StorageError> {
+    let found = match applied(&database) {
+        Ok(found) => found,
+        Err(Failure::Damaged(why)) => return Ok(Err(Unusable::Damaged(why))),
+        Err(failure) => return Err(doing(failure, "opening the records")),
+    };
+    Ok(match found {
+        None if chain.is_empty() => Ok((database, Some(0))),
+        // New, or gone and made anew by being opened.
+        None if database.is_empty() => Ok((database, None)),
+        None => Err(Unusable::Damaged("it lacks the count of its saves".to_owned())),
+        Some(count) if chain.is_empty() && count > 0 => {
+            let why =
+                format!("the journal is missing, and the records know {count} saves; {REMEDY}");
+            return Err(damaged(why));
+        }
+        Some(count) => {
+            let after = count.min(since);
+            if after.saturating_add(1) < chain.first() {
+                Err(Unusable::Damaged(format!("it is older than the journal: {after} saves")))
+            } else {
+                Ok((database, Some(after)))
+            }
+        }
+    })
+}
+
+/// What sled says as an input or output error, and means the content of its files.
+fn says_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        || error.get_ref().is_some_and(|inner| inner.is::<sled::Error>())
+}
+
+/// Reads the journal to its end, before anything else is given up for it.
+fn verify(chain: &Chain) -> Result<(), StorageError> {
+    let verified = chain.walk(None, |found| match found {
+        Found::Entry(..) => Ok(()),
+        Found::Damage(damage) => Err(damage),
+    });
+    verified.map(|_| ()).map_err(unreadable)
+}
+
+fn unreadable(damage: Damage) -> StorageError {
+    match damage {
+        Damage::Io(error) => StorageError::io("reading the journal of the records", None, error),
+        Damage::At { .. } | Damage::Missing { .. } | Damage::Short { .. } => {
+            damaged(format!("{damage}; {REMEDY}"))
+        }
+    }
+}
+
+/// Makes room for a new database. What may be of use to a person is kept under another name.
+fn set_aside(records: &Path, why: &Unusable) -> io::Result<()> {
+    match why {
+        Unusable::PowerLoss => {
+            tracing::warn!(
+                "the records were not closed before the power was lost; making them anew from the journal"
+            );
+            remove_all(records)
+        }
+        Unusable::Missing => {
+            tracing::warn!(
+                "the database of the records is missing; making it anew from the journal"
+            );
+            Ok(())
+        }
+        Unusable::Damaged(why) => {
+            let aside = records.with_extension("damaged");
+            tracing::warn!(
+                %why, aside = %aside.display(),
+                "the database of the records is damaged; making it anew from the journal"
+            );
+            remove_all(&aside)?;
+            fs::rename(records, &aside)
+        }
+    }
+}
+
+pub(super) fn remove_all(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Puts the frames behind number `after` into the database; all when it is `None`. Tells the number
+/// of the last one, or how the database turned out to be damaged.
+fn replay(
+    chain: &Chain,
+    after: Option<u64>,
+    tree: &sled::Tree,
+) -> Result<Result<u64, String>, StorageError> {
+    let mut replay = Replay::new(tree);
+    let last = chain.walk(after, |found| match found {
+        Found::Entry(entry, _) => replay.take(entry).map_err(Stopped::Failure),
+        Found::Damage(damage) => Err(Stopped::Damage(damage)),
+    });
+    let replayed = last.and_then(|last| match after.filter(|after| *after > last) {
+        Some(after) => Err(Stopped::Behind { last, after }),
+        None => replay.finish(last).map(|()| last).map_err(Stopped::Failure),
+    });
+    match replayed {
+        Ok(last) => Ok(Ok(last)),
+        Err(Stopped::Failure(Failure::Damaged(why))) => Ok(Err(why)),
+        Err(Stopped::Failure(failure)) => Err(doing(failure, "replaying the journal")),
+        Err(Stopped::Damage(damage)) => Err(unreadable(damage)),
+        Err(Stopped::Behind { last, after }) => Err(damaged(format!(
+            "the journal ends at save {last}, and the records know {after}; {REMEDY}"
+        ))),
+    }
+}
+
+/// Why a walk along the journal ended.
+enum Stopped {
+    Damage(Damage),
+    Failure(Failure),
+    /// The journal lacks what the database has.
+    Behind {
+        last: u64,
+        after: u64,
+    },
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Self::Damage(Damage::Io(error))
+    }
+}
+
+/// Puts entries of the journal into a database. What is there already is left as it is.
+pub(super) struct Replay<'a> {
+    tree: &'a sled::Tree,
+    /// The last entry of each upload.
+    entries: HashMap<UploadId, Option<Vec<u8>>>,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(tree: &'a sled::Tree) -> Self {
+        Self { tree, entries: HashMap::new() }
+    }
+
+    pub(super) fn take(&mut self, entry: Entry<'_>) -> Result<(), Failure> {
+        let (id, record) = match entry {
+            Entry::Save { id, record } => (id, Some(record.to_vec())),
+            Entry::Delete { id } => (id, None),
+            Entry::End { .. } => return Ok(()),
+        };
+        self.entries.insert(id, record);
+        if self.entries.len() >= BATCH { self.apply() } else { Ok(()) }
+    }
+
+    /// Makes the changes that are left.
+    pub(super) fn apply(&mut self) -> Result<(), Failure> {
+        let mut changes = Changes::default();
+        for (id, record) in self.entries.drain() {
+            let found = guarded(|| self.tree.get(record_key(id)))?;
+            put(self.tree, &mut changes, id, found.as_deref(), record.as_deref())?;
+        }
+        changes.apply(self.tree, None).map(|_| ())
+    }
+
+    /// The last changes, and behind them the number of the last frame: a database that lacks it is
+    /// one that was not finished.
+    pub(super) fn finish(mut self, last: u64) -> Result<(), Failure> {
+        self.apply()?;
+        Changes::default().apply(self.tree, Some(last)).map(|_| ())
+    }
+}
+
+/// Changes what is found of a record, and of its place in the index, unless it is right.
+fn put(
+    tree: &sled::Tree,
+    changes: &mut Changes,
+    id: UploadId,
+    found: Option<&[u8]>,
+    record: Option<&[u8]>,
+) -> Result<(), Failure> {
+    // One that cannot be read is of no use in finding what stands in the index for it.
+    let before = found.and_then(|found| decode(id, found).ok());
+    let Some(record) = record else {
+        if found.is_some() {
+            changes.set(id, before.as_ref(), None);
+        }
+        return Ok(());
+    };
+    if found == Some(record)
+        && let Some(before) = &before
+    {
+        return match before.upload.wake() {
+            Some(wake) if !guarded(|| tree.contains_key(wake_key(wake, id)))? => {
+                changes.index(id, wake);
+                Ok(())
+            }
+            Some(_) | None => Ok(()),
+        };
+    }
+    let after = decode(id, record)?;
+    // A later entry is there already, and comes again.
+    if before.as_ref().is_none_or(|before| before.version < after.version) {
+        changes.set(id, before.as_ref(), Some((after, record)));
+    }
+    Ok(())
+}
+
+fn damaged(why: String) -> StorageError {
+    doing(Failure::Damaged(why), "opening the records")
+}
+
+pub(super) fn doing(failure: Failure, doing: &'static str) -> StorageError {
+    StorageError::new(doing, None, failure)
+}
