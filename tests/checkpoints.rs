@@ -57,6 +57,7 @@ async fn stalled(sent: &'static [u8], checksum: Option<ExpectedChecksum>) -> Upl
         content_length: Some(10),
         completion: Completion::AtLength,
         checksum,
+        max_bytes: None,
     };
     let content = Box::new(Stalling(Some(Bytes::from_static(sent))));
     let task = tokio::spawn({

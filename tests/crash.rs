@@ -112,6 +112,7 @@ impl Run {
             content_length: None,
             completion: Completion::AtLength,
             checksum,
+            max_bytes: None,
         };
         let upload = self.engine.append(known.id, append, content(&bytes)).await?;
         self.known[index].learn(&upload);

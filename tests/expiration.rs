@@ -72,6 +72,7 @@ impl World {
             content_length: None,
             completion: Completion::AtLength,
             checksum: None,
+            max_bytes: None,
         };
         self.engine.append(upload.id(), append, content(bytes)).await.unwrap()
     }

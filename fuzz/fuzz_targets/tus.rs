@@ -175,7 +175,8 @@ fuzz_target!(|request: Request| {
         max_length: request.max_length,
         max_parts: usize::from(request.max_parts),
         max_metadata_bytes: usize::from(request.max_metadata_bytes),
-        has_expiration: false,
+        max_age: None,
+        ..Limits::default()
     };
     let content_length = request.content_length;
     let head = RequestHead { method: &method, target, headers: &headers, content_length };

@@ -102,7 +102,8 @@ mod tests {
 
     fn receiving(offset: u64) -> Upload {
         let completion = Completion::AtLength;
-        let admission = Admission { offset: 0, ceiling: 100, length: None, completion };
+        let admission =
+            Admission { offset: 0, ceiling: 100, length: None, completion, max_bytes: None };
         new().received(&admission, offset, None, None)
     }
 

@@ -68,7 +68,8 @@ fn id(number: u64) -> UploadId {
 fn complete(number: u64, length: u64) -> Stored {
     let new = Upload::new(id(number), Some(length), Metadata::default(), Timestamp(1));
     let completion = Completion::AtLength;
-    let admission = Admission { offset: 0, ceiling: length, length: Some(length), completion };
+    let admission =
+        Admission { offset: 0, ceiling: length, length: Some(length), completion, max_bytes: None };
     let upload = new.received(&admission, length, None, None).completed(None, Timestamp(2));
     Stored { upload, version: Version(1) }
 }

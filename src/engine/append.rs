@@ -17,7 +17,7 @@ use super::lease::Lease;
 use super::{Engine, Fault};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::{Admission, GoneReason, Upload};
-use crate::storage::{DataWriter, StorageError, Version};
+use crate::storage::{DataWriter, StorageError, Stored, Version};
 
 /// The bytes after which a running append is made durable.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
@@ -34,6 +34,8 @@ pub(super) struct Appending {
     pub(super) upload: Upload,
     /// The version that is in the store; `None` for an upload that is being created.
     pub(super) version: Option<Version>,
+    /// Whether the content came with the request that creates the upload.
+    pub(super) is_creation: bool,
     pub(super) admission: Admission,
     pub(super) digests: Digests,
 }
@@ -57,27 +59,40 @@ impl Appending {
     /// `ContentTimeout`, `Superseded`, `ShuttingDown`; those of a checksum, and nothing is kept;
     /// and what the stores could not do.
     pub(super) async fn run(mut self, content: Box<dyn Content>) -> Result<Upload, Fault> {
-        let is_creation = self.version.is_none();
         let outcome = match self.take(content).await {
+            Ok(Some(refusal @ Refusal::ShortOfLength { .. })) => Err(refusal.into()),
             // All bytes came, however the message around them ended.
-            Ok(Some(refusal)) if !is_creation && !self.upload.is_complete() => Err(refusal.into()),
+            Ok(Some(refusal)) if !self.is_creation && !self.upload.is_complete() => {
+                Err(refusal.into())
+            }
             // A client that has yet to learn the URL of what it created is told how far it came.
             Ok(_) => Ok(self.upload.clone()),
             Err(fault) => Err(fault),
         };
-        if self.version.is_none() {
+        match (self.version, &outcome) {
             // The upload never came to be.
-            self.engine.remove_unsaved(self.upload.id()).await;
+            (None, _) => self.engine.remove_unsaved(self.upload.id()).await,
+            (Some(version), Err(Fault::Refused(Refusal::BeyondLength { .. })))
+                if self.admission.is_void_beyond_length() =>
+            {
+                let stored = Stored { upload: self.upload, version };
+                self.engine.end_upload(stored, GoneReason::BeyondLength).await?;
+            }
+            (Some(_), _) => {}
         }
         outcome
     }
 
     /// Takes the content and records how far it came; the refusal tells why it was not whole.
-    async fn take(&mut self, content: Box<dyn Content>) -> Result<Option<Refusal>, Fault> {
+    async fn take(&mut self, mut content: Box<dyn Content>) -> Result<Option<Refusal>, Fault> {
         let offset = self.admission.offset;
+        if self.is_creation && content.is_announced() {
+            self.save(self.upload.clone()).await?;
+            content.recorded(&self.upload);
+        }
         let mut gatherer = Gatherer::new(
             content,
-            self.admission.ceiling.saturating_sub(offset),
+            self.admission.allowance(),
             self.lease.superseded(),
             self.engine.stopping.clone(),
         );
@@ -91,7 +106,7 @@ impl Appending {
         };
         let refusal = match ending {
             Ending::Overrun => return Err(self.admission.overrun().into()),
-            Ending::Whole => None,
+            Ending::Whole => self.admission.shortfall(end),
             Ending::Cut => Some(Refusal::ContentCut),
             Ending::TooSlow => Some(Refusal::ContentTimeout),
             Ending::Superseded => Some(Refusal::Superseded),
@@ -131,7 +146,9 @@ impl Appending {
                 return Ok((ending, progress.offset));
             }
             batch = self.write_one(batch, gatherer, writer).await?;
-            self.checkpoint_if_due(&mut progress, writer).await?;
+            if self.checkpoint_if_due(&mut progress, writer).await? {
+                gatherer.recorded(&self.upload);
+            }
         }
     }
 
@@ -155,20 +172,22 @@ impl Appending {
         Ok(next)
     }
 
+    /// Returns whether the record says more than before.
     async fn checkpoint_if_due(
         &mut self,
         progress: &mut Progress,
         writer: &mut dyn DataWriter,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let fresh = progress.offset.saturating_sub(progress.saved_offset);
         let is_due = fresh >= CHECKPOINT_BYTES
             || (fresh > 0 && progress.saved_at.elapsed() >= CHECKPOINT_INTERVAL);
         if !is_due {
-            return Ok(());
+            return Ok(false);
         }
         // The sync early keeps the one at the end short, whether or not the record may say so yet.
         writer.commit().await?;
-        if self.digests.has_checksum() {
+        let may_count = !self.digests.has_checksum();
+        if !may_count {
             // The values are kept all the same, or they would pile up.
             let lists = self.digests.take_lists(false);
             self.engine.keep_lists(self.upload.id(), lists).await;
@@ -177,7 +196,7 @@ impl Appending {
         }
         progress.saved_offset = progress.offset;
         progress.saved_at = Instant::now();
-        Ok(())
+        Ok(may_count)
     }
 
     /// Records how far the content came. At a checkpoint too, the last byte completes the upload: a

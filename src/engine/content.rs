@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::protocol::checksum::Checksum;
 use crate::protocol::refusal::Refusal;
+use crate::protocol::upload::Upload;
 
 /// The bytes that are written at once. Larger batches gain nothing (measured: 1 MiB is the best of
 /// 256 KiB, 1 MiB and 4 MiB) and cost memory in every append.
@@ -43,6 +44,16 @@ pub trait Content: Send {
     ///
     /// `Field` or `Checksum`, when it cannot be read.
     fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal>;
+
+    /// Whether who sends it wants to know of a new upload before any of it is taken. Its record is
+    /// saved at once then.
+    fn is_announced(&self) -> bool {
+        false
+    }
+
+    /// This is recorded by now, and durable. Told while more may come: of a new upload that is
+    /// announced, and after each checkpoint. Must not block.
+    fn recorded(&mut self, _upload: &Upload) {}
 }
 
 /// Why no more bytes come.
@@ -95,6 +106,11 @@ impl Gatherer {
     /// The checksum that came behind the content, once it has ended.
     pub(super) fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
         self.content.trailer_checksum()
+    }
+
+    /// Tells whoever sends the content how far it is recorded.
+    pub(super) fn recorded(&mut self, upload: &Upload) {
+        self.content.recorded(upload);
     }
 
     /// Waits for the next bytes, and a little for more of them. Returns with no bytes when none

@@ -95,7 +95,7 @@ impl Engine {
         clock: Clock,
         mut policy: Policy,
     ) -> Arc<Self> {
-        policy.limits.has_expiration = policy.expire_after.is_some();
+        policy.limits.max_age = policy.expire_after;
         Arc::new(Self {
             records,
             data,
@@ -158,7 +158,10 @@ impl Engine {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
         let digests = Digests::resume(self, &upload, append.checksum).await?;
-        Appending { engine, lease, upload, version, admission, digests }.run(content).await
+        let is_creation = version.is_none();
+        Appending { engine, lease, upload, version, is_creation, admission, digests }
+            .run(content)
+            .await
     }
 
     /// Runs an append to its end, even when the client that asked for it is gone and nobody waits

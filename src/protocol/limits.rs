@@ -1,4 +1,6 @@
-//! What this server allows at most, as the protocols announce it.
+//! What this server allows, as the protocols announce it.
+
+use std::time::Duration;
 
 use super::units::MAX_LENGTH;
 
@@ -7,12 +9,19 @@ use super::units::MAX_LENGTH;
 pub struct Limits {
     /// The largest length of an upload in bytes (`Tus-Max-Size`); `None` announces none.
     pub max_length: Option<u64>,
+    /// The smallest length of an upload in bytes that is told beforehand. Only the IETF protocol can
+    /// announce it, and so it holds there alone; so do the next two.
+    pub min_length: u64,
+    /// The most bytes that one request may append; `None`: any number.
+    pub max_append: Option<u64>,
+    /// The fewest bytes that one request may append, unless it completes the upload or is empty.
+    pub min_append: u64,
     /// The longest `Upload-Metadata` in bytes.
     pub max_metadata_bytes: usize,
     /// The most parts of one concatenation.
     pub max_parts: usize,
-    /// Whether uploads expire that are not finished.
-    pub has_expiration: bool,
+    /// How long an unfinished upload is kept after its last append; `None`: for ever.
+    pub max_age: Option<Duration>,
 }
 
 impl Limits {
@@ -26,9 +35,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_length: None,
+            min_length: 0,
+            max_append: None,
+            min_append: 0,
             max_metadata_bytes: 16 << 10,
             max_parts: 1000,
-            has_expiration: false,
+            max_age: None,
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::fields::LENIENT_BASE64;
@@ -47,6 +48,15 @@ impl Metadata {
             keys.push(key);
         }
         Ok(Self(field.into()))
+    }
+
+    /// The metadata with these values, as a tus client would have written it; the keys are visible
+    /// ASCII without comma, each there once.
+    pub fn from_pairs<const N: usize>(pairs: [(&str, Option<&str>); N]) -> Self {
+        let told = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let written: Vec<String> =
+            told.map(|(key, value)| format!("{key} {}", STANDARD.encode(value))).collect();
+        Self(written.join(",").into())
     }
 
     /// The field's value as the client gave it; empty when there is no metadata.

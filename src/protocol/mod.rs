@@ -4,17 +4,20 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm))]
 
 pub mod checksum;
+pub mod dialect;
 pub mod digest;
 pub mod digest_fields;
 pub mod disposition;
 pub mod fields;
 pub mod head;
 pub mod id;
+pub mod ietf;
 pub mod limits;
 pub mod metadata;
 pub mod metalink;
 pub mod operation;
 pub mod precondition;
+pub mod problem;
 pub mod range;
 pub mod refusal;
 pub mod repr_digests;

@@ -51,6 +51,8 @@ pub struct Append {
     pub completion: Completion,
     /// What the content is checked against before any of it counts.
     pub checksum: Option<ExpectedChecksum>,
+    /// The most bytes that the content may have, where its protocol has such a limit.
+    pub max_bytes: Option<u64>,
 }
 
 /// Where the checksum of a content is told.

@@ -38,6 +38,16 @@ pub enum Refusal {
         /// The version that the request named.
         given: Option<String>,
     },
+    /// The request says that it is of both protocols.
+    #[error(
+        "{tus} is of tus 1.0 and {ietf} is of the IETF protocol for resumable uploads; send a request of one of them"
+    )]
+    MixedProtocols {
+        /// What says that it is tus.
+        tus: &'static str,
+        /// What says that it is not.
+        ietf: &'static str,
+    },
     /// The method means nothing on this resource.
     #[error("{method} is not allowed here; allowed are {allowed}")]
     MethodNotAllowed {
@@ -95,6 +105,34 @@ pub enum Refusal {
     TooLong {
         /// The limit in bytes.
         max: u64,
+    },
+    /// The upload would be shorter than this server allows.
+    #[error("an upload has to have {min} bytes here at least")]
+    TooShort {
+        /// The limit in bytes.
+        min: u64,
+    },
+    /// One request brings more than this server allows.
+    #[error("one request may bring {max} bytes here at most; send the content in several")]
+    AppendTooLong {
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// One request brings less than this server allows.
+    #[error("one request has to bring {min} bytes here at least, unless it completes the upload")]
+    AppendTooShort {
+        /// The limit in bytes.
+        min: u64,
+    },
+    /// The content was said to complete the upload and ends before its length.
+    #[error(
+        "upload length is {length} bytes and the content ends at {offset}, so it does not complete the upload; send the rest"
+    )]
+    ShortOfLength {
+        /// The upload's length in bytes.
+        length: u64,
+        /// Where the content ends, in bytes.
+        offset: u64,
     },
     /// The content reaches beyond the upload's length.
     #[error("upload length is {length} bytes and the content reaches beyond it; it is refused")]

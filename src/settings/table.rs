@@ -159,6 +159,25 @@ fn policy(table: &mut Reader<'_>) -> Result<Policy, SettingsError> {
                 &size().or("none"),
                 "Largest upload that is accepted",
             )?,
+            min_length: table.read(
+                "min-length",
+                "0",
+                &size(),
+                "Smallest upload that is accepted by the IETF protocol, when its length is told \
+                 beforehand",
+            )?,
+            max_append: table.read(
+                "max-append",
+                "none",
+                &size().between("1", "1024TiB").or("none"),
+                "Most bytes in one request of the IETF protocol, which tells its clients so",
+            )?,
+            min_append: table.read(
+                "min-append",
+                "0",
+                &size(),
+                "Fewest bytes in one request of the IETF protocol, unless it completes the upload",
+            )?,
             max_metadata_bytes: table.read(
                 "max-metadata-bytes",
                 "16KiB",
@@ -172,7 +191,7 @@ fn policy(table: &mut Reader<'_>) -> Result<Policy, SettingsError> {
                 "Most partial uploads that one final upload may join",
             )?,
             // Follows from expire-after; the engine knows.
-            has_expiration: false,
+            max_age: None,
         },
         expire_after: table.read(
             "expire-after",

@@ -126,7 +126,8 @@ mod tests {
                     1 | 2 => {
                         let (ceiling, length) = (u64::MAX, Some(offset));
                         let completion = Completion::AtEnd;
-                        let admission = Admission { offset: 0, ceiling, length, completion };
+                        let admission =
+                            Admission { offset: 0, ceiling, length, completion, max_bytes: None };
                         let received = new.received(&admission, offset, None, None);
                         if state == 1 { received } else { received.completed(digest, now) }
                     }

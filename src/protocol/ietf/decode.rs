@@ -6,12 +6,13 @@ use http::{HeaderMap, Method};
 use super::{CONTENT_MEDIA_TYPE, Spoken, UPLOAD_LENGTH, UPLOAD_OFFSET, item};
 use crate::protocol::checksum::Algorithm;
 use crate::protocol::digest_fields::parse_digests;
-use crate::protocol::disposition::parse_name;
+use crate::protocol::disposition::parse_disposition_name;
 use crate::protocol::head::{RequestHead, Target, is_media_type, single};
 use crate::protocol::limits::Limits;
 use crate::protocol::metadata::Metadata;
 use crate::protocol::operation::{Append, Completion, Creation, ExpectedChecksum, Operation};
 use crate::protocol::refusal::Refusal;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::tus;
 use crate::protocol::upload::Kind;
 
@@ -85,6 +86,7 @@ fn decode_creation(
         kind: Kind::Single,
         length: content.length,
         metadata: decode_metadata(head.headers, limits)?,
+        declared: decode_declared(head.headers),
         content: Some(content),
     })
 }
@@ -168,6 +170,11 @@ fn decode_checksum(headers: &HeaderMap) -> Option<ExpectedChecksum> {
     fastest.or(digests.first()).cloned().map(ExpectedChecksum::Given)
 }
 
+/// RUFH §Representation Digests.
+fn decode_declared(headers: &HeaderMap) -> ReprDigests {
+    joined(headers, "repr-digest").map(|field| ReprDigests::from_field(&field)).unwrap_or_default()
+}
+
 /// The lines of a field as one value (RFC 9110 §5.3).
 fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(name).iter().map(|line| line.to_str().ok());
@@ -188,7 +195,7 @@ fn decode_metadata(headers: &HeaderMap, limits: &Limits) -> Result<Metadata, Ref
         // That is the type of the message, not of what is uploaded.
         .filter(|given| !is_media_type(given, CONTENT_MEDIA_TYPE));
     let disposition = headers.get(CONTENT_DISPOSITION);
-    let name = disposition.and_then(|field| parse_name(field.as_bytes()));
+    let name = disposition.and_then(|field| parse_disposition_name(field.as_bytes()));
     let pairs = [("filename", name.as_deref()), ("filetype", media_type)];
     let metadata = Metadata::from_pairs(pairs);
     if metadata.as_str().len() > limits.max_metadata_bytes {

@@ -1,6 +1,6 @@
 //! An outcome or a refusal to a response's head, and the heads of interim responses.
 
-use http::header::{ACCEPT_PATCH, ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 use super::{
@@ -16,6 +16,11 @@ use crate::protocol::refusal::Refusal;
 use crate::protocol::tus;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Upload;
+
+/// 104 (Upload Resumption Supported).
+const INTERIM_STATUS: u16 = 104;
+/// RFC 5789 §3.1.
+const ACCEPT_PATCH: &str = "accept-patch";
 
 /// The problem types of RUFH §Problem Types, with their titles.
 const MISMATCHING_OFFSET: (&str, &str) = (
@@ -94,7 +99,7 @@ pub fn add_discovery(head: &mut ResponseHead, limits: &Limits) {
     // No upload to tell the remaining time of, so the time does not matter.
     set_limits(head, Spoken::UNNAMED.version, limits, (None, Timestamp(0)));
     let patches = format!("{CONTENT_MEDIA_TYPE}, {}", tus::CONTENT_MEDIA_TYPE);
-    head.set(ACCEPT_PATCH.as_str(), &patches);
+    head.set(ACCEPT_PATCH, &patches);
 }
 
 /// The head of a 104 (Upload Resumption Supported): with a location the first one to a creation,
@@ -104,8 +109,9 @@ pub fn encode_interim(
     upload: &Upload,
     location: Option<&str>,
     (limits, now): (&Limits, Timestamp),
-) -> HeaderMap {
-    let mut head = ResponseHead::with_status(StatusCode::OK);
+) -> ResponseHead {
+    let status = StatusCode::from_u16(INTERIM_STATUS).unwrap_or(StatusCode::PROCESSING);
+    let mut head = ResponseHead::with_status(status);
     head.set(INTEROP_VERSION, &spoken.version.number.to_string());
     match location {
         Some(location) => {
@@ -114,7 +120,7 @@ pub fn encode_interim(
         }
         None => set_integer(&mut head, UPLOAD_OFFSET, upload.offset()),
     }
-    head.headers
+    head
 }
 
 /// Tells why an operation was not carried out: the head, and the content that goes with it.
@@ -141,7 +147,7 @@ pub fn encode_refusal(
         Refusal::MethodNotAllowed { allowed, .. } => head.set(ALLOW.as_str(), allowed),
         // RFC 5789 §2.2.
         Refusal::UnsupportedMediaType { expected, .. } => {
-            head.set(ACCEPT_PATCH.as_str(), expected);
+            head.set(ACCEPT_PATCH, expected);
         }
         Refusal::ShuttingDown => head.set(RETRY_AFTER.as_str(), tus::RETRY_AFTER_S),
         Refusal::UnsupportedVersion { .. }
@@ -158,6 +164,7 @@ pub fn encode_refusal(
         | Refusal::NotComplete { .. }
         | Refusal::FinalUpload
         | Refusal::ChecksumMismatch(_)
+        | Refusal::DigestMismatch(_)
         | Refusal::Checksum(_)
         | Refusal::Part { .. }
         | Refusal::ContentCut
@@ -165,12 +172,23 @@ pub fn encode_refusal(
         | Refusal::Superseded
         | Refusal::Busy => {}
     }
-    // A refusal is never what came of the whole representation.
-    set_completion(&mut head, version, false);
+    // Only this one is about the whole representation: all of it came, and to go on is of no use.
+    let is_final = matches!(refusal, Refusal::DigestMismatch(_));
+    set_completion(&mut head, version, is_final);
     head.set(CACHE_CONTROL.as_str(), "no-store");
     head.set(CONTENT_TYPE.as_str(), PROBLEM_MEDIA_TYPE);
     let kind = kind_of(refusal, version);
     (head, Problem { kind, status, detail: refusal.to_string(), members })
+}
+
+/// Tells that the server could not do it.
+pub fn encode_failure(spoken: Spoken, text: &str) -> (ResponseHead, Problem) {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let mut head = ResponseHead::with_status(status);
+    set_completion(&mut head, spoken.version, false);
+    head.set(CACHE_CONTROL.as_str(), "no-store");
+    head.set(CONTENT_TYPE.as_str(), PROBLEM_MEDIA_TYPE);
+    (head, Problem { kind: None, status, detail: text.to_owned(), members: Vec::new() })
 }
 
 fn kind_of(refusal: &Refusal, version: &Version) -> Option<(&'static str, &'static str)> {
@@ -197,6 +215,7 @@ fn kind_of(refusal: &Refusal, version: &Version) -> Option<(&'static str, &'stat
         | Refusal::NotComplete { .. }
         | Refusal::FinalUpload
         | Refusal::ChecksumMismatch(_)
+        | Refusal::DigestMismatch(_)
         | Refusal::Checksum(_)
         | Refusal::Part { .. }
         | Refusal::ContentCut
@@ -207,17 +226,18 @@ fn kind_of(refusal: &Refusal, version: &Version) -> Option<(&'static str, &'stat
     }
 }
 
-/// The status is that of tus, except where this dialect asks for another.
+/// The status is that of tus, except where this dialect asks for another: there is no 460 here, 412
+/// is about preconditions, and inconsistent lengths are 400.
 fn status_of(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        // There is no 460 here, and 412 is about preconditions.
-        Refusal::ChecksumMismatch(_) | Refusal::UnsupportedVersion { .. } => {
-            StatusCode::BAD_REQUEST
-        }
-        // Inconsistent lengths.
-        Refusal::BeyondLength { .. } | Refusal::AlreadyComplete { .. } => StatusCode::BAD_REQUEST,
-        refusal => tus::encode_refusal(refusal).status,
-    }
+    let is_other = matches!(
+        refusal,
+        Refusal::ChecksumMismatch(_)
+            | Refusal::DigestMismatch(_)
+            | Refusal::UnsupportedVersion { .. }
+            | Refusal::BeyondLength { .. }
+            | Refusal::AlreadyComplete { .. }
+    );
+    if is_other { StatusCode::BAD_REQUEST } else { tus::encode_refusal(refusal).status }
 }
 
 fn set_completion(head: &mut ResponseHead, version: &Version, is_complete: bool) {

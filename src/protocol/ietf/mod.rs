@@ -16,7 +16,9 @@ mod tests;
 use http::HeaderMap;
 
 pub use self::decode::decode;
-pub use self::encode::{add_discovery, add_state, encode, encode_interim, encode_refusal};
+pub use self::encode::{
+    add_discovery, add_state, encode, encode_failure, encode_interim, encode_refusal,
+};
 use super::fields::{BareItem, Item};
 
 /// The media type of an append's content.

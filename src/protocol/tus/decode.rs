@@ -101,6 +101,7 @@ fn decode_creation(head: &RequestHead<'_>, limits: &Limits) -> Result<Creation, 
             content_length: head.content_length,
             completion: Completion::AtLength,
             checksum: decode_checksum(head.headers)?,
+            max_bytes: None,
         }),
         _ if head.content_length == Some(0) => None,
         // Of unknown length, and most likely empty: so it comes over HTTP/2 from some clients.
@@ -226,6 +227,7 @@ fn decode_append(head: &RequestHead<'_>) -> Result<Append, Refusal> {
         content_length: head.content_length,
         completion: Completion::AtLength,
         checksum: decode_checksum(head.headers)?,
+        max_bytes: None,
     })
 }
 

@@ -20,7 +20,7 @@ pub fn encode(outcome: &Outcome, location: &str, limits: &Limits) -> ResponseHea
         Outcome::Discovered => {
             let mut head = ResponseHead::new(StatusCode::OK);
             head.set("tus-version", VERSION);
-            let expiration = if limits.has_expiration { EXPIRATION } else { "" };
+            let expiration = if limits.max_age.is_some() { EXPIRATION } else { "" };
             head.set("tus-extension", &format!("{EXTENSIONS}{expiration}"));
             head.set("tus-checksum-algorithm", Algorithm::NAMES);
             if let Some(max) = limits.max_length {
@@ -83,9 +83,14 @@ pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
         | Refusal::Gone(_)
         | Refusal::UnsupportedMediaType { .. }
         | Refusal::Field { .. }
+        | Refusal::MixedProtocols { .. }
         | Refusal::LengthMismatch { .. }
         | Refusal::LengthBelowOffset { .. }
         | Refusal::TooLong { .. }
+        | Refusal::TooShort { .. }
+        | Refusal::AppendTooLong { .. }
+        | Refusal::AppendTooShort { .. }
+        | Refusal::ShortOfLength { .. }
         | Refusal::BeyondLength { .. }
         | Refusal::NoRoom
         | Refusal::AlreadyComplete { .. }
@@ -100,6 +105,13 @@ pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
         | Refusal::Superseded
         | Refusal::Busy => {}
     }
+    head.set(CACHE_CONTROL.as_str(), "no-store");
+    head
+}
+
+/// The head of the answer when the server could not do it.
+pub fn encode_failure() -> ResponseHead {
+    let mut head = ResponseHead::new(StatusCode::INTERNAL_SERVER_ERROR);
     head.set(CACHE_CONTROL.as_str(), "no-store");
     head
 }
@@ -120,6 +132,10 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::Field { .. }
+        | Refusal::MixedProtocols { .. }
+        | Refusal::TooShort { .. }
+        | Refusal::AppendTooShort { .. }
+        | Refusal::ShortOfLength { .. }
         | Refusal::LengthMismatch { .. }
         | Refusal::LengthBelowOffset { .. }
         | Refusal::Checksum(_)
@@ -131,6 +147,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
             StatusCode::CONFLICT
         }
         Refusal::TooLong { .. }
+        | Refusal::AppendTooLong { .. }
         | Refusal::BeyondLength { .. }
         | Refusal::AlreadyComplete { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Busy => StatusCode::LOCKED,

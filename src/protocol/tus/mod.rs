@@ -8,7 +8,7 @@ mod decode;
 mod encode;
 
 pub use self::decode::{decode, decode_trailers, effective_method};
-pub use self::encode::{encode, encode_refusal, mark};
+pub use self::encode::{encode, encode_failure, encode_refusal, mark};
 
 /// The version that is spoken here.
 pub const VERSION: &str = "1.0.0";
@@ -17,7 +17,7 @@ pub const CONTENT_MEDIA_TYPE: &str = "application/offset+octet-stream";
 /// The methods of an upload resource, as `Allow` names them.
 pub const UPLOAD_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 /// The methods of the collection, as `Allow` names them.
-pub const COLLECTION_METHODS: &str = "POST, OPTIONS";
+pub const COLLECTION_METHODS: &str = "POST, PUT, OPTIONS";
 /// The extensions, without spaces: TUSKit splits at the comma and does not trim.
 const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,\
                           checksum,checksum-trailer,concatenation,concatenation-unfinished";

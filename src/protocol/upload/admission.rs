@@ -21,6 +21,8 @@ pub struct Admission {
     pub length: Option<u64>,
     /// When the upload is complete.
     pub completion: Completion,
+    /// The most bytes that the content may have.
+    pub max_bytes: Option<u64>,
 }
 
 impl Admission {
@@ -28,16 +30,43 @@ impl Admission {
     pub fn completes(&self, offset: u64, is_whole: bool) -> bool {
         match self.completion {
             Completion::AtLength => self.length == Some(offset),
-            Completion::AtEnd => is_whole,
+            Completion::AtEnd => is_whole && self.shortfall(offset).is_none(),
             Completion::Later => false,
         }
     }
 
-    /// Why no byte is taken at the ceiling.
+    /// Why content that ended at `offset` does not complete the upload although it says so.
+    pub fn shortfall(&self, offset: u64) -> Option<Refusal> {
+        match (self.completion, self.length) {
+            (Completion::AtEnd, Some(length)) if offset < length => {
+                Some(Refusal::ShortOfLength { length, offset })
+            }
+            (Completion::AtEnd | Completion::AtLength | Completion::Later, _) => None,
+        }
+    }
+
+    /// The most bytes that are taken.
+    pub fn allowance(&self) -> u64 {
+        let room = self.ceiling.saturating_sub(self.offset);
+        self.max_bytes.map_or(room, |max| max.min(room))
+    }
+
+    /// Why no more than the allowance is taken.
     pub fn overrun(&self) -> Refusal {
-        match self.length {
-            Some(length) => Refusal::BeyondLength { length },
-            None => Refusal::TooLong { max: self.ceiling },
+        let room = self.ceiling.saturating_sub(self.offset);
+        match (self.max_bytes, self.length) {
+            (Some(max), _) if max < room => Refusal::AppendTooLong { max },
+            (_, Some(length)) => Refusal::BeyondLength { length },
+            (_, None) => Refusal::TooLong { max: self.ceiling },
+        }
+    }
+
+    /// Whether content beyond the length ends the upload: so it is where a length is a client's
+    /// word for what it will send (RUFH §Upload Append, "marking the upload resource invalid").
+    pub fn is_void_beyond_length(&self) -> bool {
+        match self.completion {
+            Completion::AtLength => false,
+            Completion::AtEnd | Completion::Later => true,
         }
     }
 }
@@ -75,7 +104,8 @@ impl Upload {
             (None, None) => limits.length_ceiling(),
         };
         let completion = append.completion;
-        let admission = Admission { offset, ceiling, length, completion };
+        let admission =
+            Admission { offset, ceiling, length, completion, max_bytes: append.max_bytes };
         let end = append.content_length.map_or(Some(offset), |bytes| offset.checked_add(bytes));
         if end.is_some_and(|end| end <= ceiling) {
             return Ok(admission);

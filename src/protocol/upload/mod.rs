@@ -127,6 +127,8 @@ pub enum GoneReason {
     Overrun,
     /// Its bytes did not have the digest that was declared when it was created.
     DigestMismatch,
+    /// Its client sent more than the length that it had told.
+    BeyondLength,
 }
 
 impl fmt::Display for GoneReason {
@@ -137,6 +139,7 @@ impl fmt::Display for GoneReason {
             Self::Lost => "its content, or that of a part, is no longer there",
             Self::Overrun => "its parts are longer together than an upload may be",
             Self::DigestMismatch => "its content does not have the digest that was declared",
+            Self::BeyondLength => "more was sent for it than the length that was told",
         })
     }
 }

@@ -27,6 +27,7 @@ fn append(offset: u64, content_length: Option<u64>) -> Append {
         content_length,
         completion: Completion::AtLength,
         checksum: None,
+        max_bytes: None,
     }
 }
 

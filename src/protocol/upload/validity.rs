@@ -80,7 +80,8 @@ mod tests {
 
     fn received(offset: u64, frontier: Option<Frontier>) -> Upload {
         let completion = Completion::AtLength;
-        let admission = Admission { offset: 0, ceiling: u64::MAX, length: None, completion };
+        let admission =
+            Admission { offset: 0, ceiling: u64::MAX, length: None, completion, max_bytes: None };
         new().received(&admission, offset, frontier, None)
     }
 
