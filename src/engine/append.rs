@@ -187,12 +187,12 @@ impl Appending {
         // The sync early keeps the one at the end short, whether or not the record may say so yet.
         writer.commit().await?;
         let may_count = !self.digests.has_checksum();
-        if !may_count {
+        if may_count {
+            self.save_at(progress.offset, false).await?;
+        } else {
             // The values are kept all the same, or they would pile up.
             let lists = self.digests.take_lists(false);
             self.engine.keep_lists(self.upload.id(), lists).await;
-        } else {
-            self.save_at(progress.offset, false).await?;
         }
         progress.saved_offset = progress.offset;
         progress.saved_at = Instant::now();

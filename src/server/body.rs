@@ -15,10 +15,12 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
+use super::announce::Announcer;
 use crate::engine::content::{Content, Piece};
 use crate::protocol::checksum::Checksum;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tus;
+use crate::protocol::upload::Upload;
 use crate::settings::Connections;
 use crate::storage::StorageError;
 
@@ -44,6 +46,8 @@ pub(super) struct RequestContent {
     timer: Option<Pin<Box<Sleep>>>,
     /// Owns the reading of content that nobody wanted.
     drains: TaskTracker,
+    /// Tells the peer how far its content is safe.
+    announcer: Option<Announcer>,
 }
 
 impl RequestContent {
@@ -64,7 +68,14 @@ impl RequestContent {
             waiting_since: None,
             timer: None,
             drains,
+            announcer: None,
         }
+    }
+
+    /// Lets the peer be told how far its content is safe.
+    pub(super) fn announced_by(mut self, announcer: Option<Announcer>) -> Self {
+        self.announcer = announcer;
+        self
     }
 
     /// The content's length in bytes; `None` when only its end tells.
@@ -150,6 +161,16 @@ impl Content for RequestContent {
 
     fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
         self.trailers.as_ref().map_or(Ok(None), tus::decode_trailers)
+    }
+
+    fn is_announced(&self) -> bool {
+        self.announcer.as_ref().is_some_and(Announcer::is_of_creation)
+    }
+
+    fn recorded(&mut self, upload: &Upload) {
+        if let Some(announcer) = &mut self.announcer {
+            announcer.tell(upload);
+        }
     }
 }
 

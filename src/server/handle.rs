@@ -4,19 +4,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use super::announce::Announcer;
 use super::body::{RequestContent, ResponseBody};
+use super::interim::Interim;
 use super::location::Locations;
 use super::{beside, cors, digests, download};
 use crate::engine::{Engine, Fault};
+use crate::protocol::dialect::Dialect;
 use crate::protocol::head::{RequestHead, ResponseHead, Target};
 use crate::protocol::id::UploadId;
+use crate::protocol::ietf;
+use crate::protocol::limits::Limits;
 use crate::protocol::operation::{Operation, Outcome};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tus;
@@ -34,7 +39,11 @@ pub(super) struct Handler {
 
 impl Handler {
     /// Answers one request. Never fails: what goes wrong is an answer too.
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        interim: &Interim,
+    ) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
         // One that cannot be read is refused when the request is decoded.
@@ -51,7 +60,8 @@ impl Handler {
         let mut response = match self.locations.target(parts.uri.path()) {
             _ if !has_one_host(&parts) => {
                 let problem = "has to stand in every request, once (RFC 9112 §3.2)";
-                tell_fault(&Refusal::malformed("Host", problem).into())
+                let refusal = Refusal::malformed("Host", problem);
+                tell_fault(&refusal.into(), Dialect::Unmarked, self.engine.limits())
             }
             _ if has_strange_coding(&parts.headers) => {
                 let message = "Transfer-Encoding can only be chunked here";
@@ -65,9 +75,10 @@ impl Handler {
             {
                 let answer =
                     beside::answer(&self.engine, &self.locations, (id, beside), &parts).await;
-                answer.unwrap_or_else(|fault| tell_fault(&fault))
+                let limits = self.engine.limits();
+                answer.unwrap_or_else(|fault| tell_fault(&fault, Dialect::Unmarked, limits))
             }
-            Some(target) => self.answer(&parts, target, content).await,
+            Some(target) => self.answer(&parts, target, content, interim).await,
             None => elsewhere(self.locations.0.base_path.as_str()),
         };
         if let Some(cors) = &self.cors {
@@ -90,6 +101,7 @@ impl Handler {
         parts: &Parts,
         target: Target,
         content: RequestContent,
+        interim: &Interim,
     ) -> Response<ResponseBody> {
         let head = RequestHead {
             method: &parts.method,
@@ -97,28 +109,49 @@ impl Handler {
             headers: &parts.headers,
             content_length: content.exact_length(),
         };
+        let told = Dialect::of(&head);
+        let dialect = told.as_ref().copied().unwrap_or(Dialect::Unmarked);
+        let (method, name) = (&parts.method, dialect.name());
         let span = match target {
             Target::Upload(Some(id)) => {
-                tracing::debug_span!("request", method = %parts.method, dialect = "tus", upload = %id)
+                tracing::debug_span!("request", %method, dialect = name, upload = %id)
             }
             Target::Upload(None) | Target::Collection => {
-                tracing::debug_span!("request", method = %parts.method, dialect = "tus")
+                tracing::debug_span!("request", %method, dialect = name)
             }
         };
         let answer = async {
-            let done = match tus::decode(&head, self.engine.limits()) {
-                Ok(operation) => self.carry_out(operation, parts, content).await,
+            let limits = self.engine.limits();
+            let done = match told.and_then(|dialect| dialect.decode(&head, limits)) {
+                Ok(operation) => {
+                    let content = self.announced(content, &operation, (dialect, parts), interim);
+                    self.carry_out(operation, (dialect, parts), content).await
+                }
                 Err(refusal) => Err(refusal.into()),
             };
-            done.unwrap_or_else(|fault| tell_fault(&fault))
+            done.unwrap_or_else(|fault| tell_fault(&fault, dialect, limits))
         };
         answer.instrument(span).await
+    }
+
+    /// The content, with what tells its sender how far it is safe.
+    fn announced(
+        &self,
+        content: RequestContent,
+        operation: &Operation,
+        (dialect, parts): (Dialect, &Parts),
+        interim: &Interim,
+    ) -> RequestContent {
+        let Dialect::Ietf(spoken) = dialect else { return content };
+        let is_creation = matches!(operation, Operation::Create(_));
+        let new_at = is_creation.then(|| self.locations.collection(&parts.uri, &parts.headers));
+        content.announced_by(Announcer::new(interim, spoken, new_at, &self.engine))
     }
 
     async fn carry_out(
         &self,
         operation: Operation,
-        parts: &Parts,
+        (dialect, parts): (Dialect, &Parts),
         content: RequestContent,
     ) -> Result<Response<ResponseBody>, Fault> {
         let outcome = match operation {
@@ -138,36 +171,49 @@ impl Handler {
                 self.engine.cancel(id).await?;
                 Outcome::Cancelled
             }
-            Operation::Read(id) => return self.read(id, parts).await,
+            Operation::Read(id) => return self.read(id, (dialect, parts)).await,
         };
-        let location = match &outcome {
-            Outcome::Created { upload, .. } => {
+        Ok(self.tell(&outcome, (dialect, parts)))
+    }
+
+    fn tell(
+        &self,
+        outcome: &Outcome,
+        (dialect, parts): (Dialect, &Parts),
+    ) -> Response<ResponseBody> {
+        let location = match outcome {
+            Outcome::Created { upload, .. } | Outcome::Appended(upload) => {
                 self.locations.location(&parts.uri, &parts.headers, upload.id())
             }
-            Outcome::Discovered
-            | Outcome::Appended(_)
-            | Outcome::Offset(_)
-            | Outcome::Cancelled => String::new(),
+            Outcome::Discovered | Outcome::Offset(_) | Outcome::Cancelled => String::new(),
         };
-        let mut head = tus::encode(&outcome, &location, self.engine.limits());
+        let time = (self.engine.limits(), self.engine.now());
+        let mut head = dialect.encode(outcome, &location, time);
         if let Some(upload) = outcome.upload() {
             digests::tell(upload, &parts.headers, &mut head.headers);
         }
-        Ok(response(head, ResponseBody::empty()))
+        response(head, ResponseBody::empty())
     }
 
-    async fn read(&self, id: UploadId, parts: &Parts) -> Result<Response<ResponseBody>, Fault> {
+    async fn read(
+        &self,
+        id: UploadId,
+        (dialect, parts): (Dialect, &Parts),
+    ) -> Result<Response<ResponseBody>, Fault> {
         let upload = self.engine.look(id).await?;
         if upload.is_complete() {
-            return Ok(download::respond(&self.engine, &upload, parts));
+            let mut response = download::respond(&self.engine, &upload, parts);
+            if response.status().is_success() {
+                let time = (self.engine.limits(), self.engine.now());
+                ietf::add_state(response.headers_mut(), &upload, time);
+            }
+            return Ok(response);
         }
-        if parts.method == Method::HEAD {
-            // Without Tus-Resumable, but there is nothing else that it could ask for.
+        // A HEAD that names no protocol can ask for nothing else, and in the IETF protocol a GET
+        // asks for the same (RUFH §Offset Retrieval). Any other GET is for a file.
+        if parts.method == Method::HEAD || matches!(dialect, Dialect::Ietf(_)) {
             let outcome = Outcome::Offset(self.engine.retrieve_offset(id).await?);
-            return Ok(response(
-                tus::encode(&outcome, "", self.engine.limits()),
-                ResponseBody::empty(),
-            ));
+            return Ok(self.tell(&outcome, (dialect, parts)));
         }
         Err(Refusal::NotComplete { offset: upload.offset().unwrap_or_default() }.into())
     }
@@ -216,28 +262,30 @@ fn text(message: &str) -> ResponseBody {
 
 /// Tells a client why its request was not carried out. What the store could not do is told
 /// without its details, which go to the log.
-fn tell_fault(fault: &Fault) -> Response<ResponseBody> {
-    let (head, message) = match fault {
+fn tell_fault(fault: &Fault, dialect: Dialect, limits: &Limits) -> Response<ResponseBody> {
+    let (head, content) = match fault {
         Fault::Refused(refusal) => {
             tracing::debug!(%refusal, "refused");
-            (tus::encode_refusal(refusal), refusal.to_string())
+            dialect.encode_refusal(refusal, limits)
         }
-        Fault::Storage(error) => tell_storage_error(error),
+        Fault::Storage(error) => tell_storage_error(error, dialect, limits),
     };
-    let mut response = response(head, text(&message));
-    response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
-    response
+    response(head, ResponseBody::Whole(content.into()))
 }
 
-fn tell_storage_error(error: &StorageError) -> (ResponseHead, String) {
+fn tell_storage_error(
+    error: &StorageError,
+    dialect: Dialect,
+    limits: &Limits,
+) -> (ResponseHead, String) {
     match error.failure {
         Failure::Full(_) => {
             tracing::error!(%error, "no room is left");
-            (tus::encode_refusal(&Refusal::NoRoom), Refusal::NoRoom.to_string())
+            dialect.encode_refusal(&Refusal::NoRoom, limits)
         }
         Failure::Conflict => {
             tracing::warn!(%error, "another process wrote the same upload");
-            (tus::encode_refusal(&Refusal::Superseded), Refusal::Superseded.to_string())
+            dialect.encode_refusal(&Refusal::Superseded, limits)
         }
         Failure::Missing
         | Failure::Damaged(_)
@@ -245,10 +293,8 @@ fn tell_storage_error(error: &StorageError) -> (ResponseHead, String) {
         | Failure::Closed
         | Failure::Io(_) => {
             tracing::error!(%error, "the store failed");
-            let mut head = tus::encode_refusal(&Refusal::ShuttingDown);
-            head.status = StatusCode::INTERNAL_SERVER_ERROR;
-            head.headers.remove(RETRY_AFTER);
-            (head, "the server could not store or read this upload; try again later".to_owned())
+            dialect
+                .encode_failure("the server could not store or read this upload; try again later")
         }
     }
 }

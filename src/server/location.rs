@@ -27,7 +27,8 @@ impl Locations {
     /// What a path names; `None` when it is not ours.
     pub(super) fn target(&self, path: &str) -> Option<Target> {
         let base_path = self.0.base_path.as_str();
-        if Some(path) == base_path.strip_suffix('/') {
+        // `OPTIONS *` asks about the whole server (RFC 9110 §9.3.7), which is the collection.
+        if path == "*" || Some(path) == base_path.strip_suffix('/') {
             return Some(Target::Collection);
         }
         match path.strip_prefix(base_path)? {
@@ -36,14 +37,19 @@ impl Locations {
         }
     }
 
-    /// The URL of an upload: absolute where the request tells how, since some clients use it as it
-    /// is, else the path alone (RFC 9110 §10.2.2).
+    /// The URL of an upload; see [`Self::collection`].
     pub(super) fn location(&self, uri: &Uri, headers: &HeaderMap, id: UploadId) -> String {
+        format!("{}{id}", self.collection(uri, headers))
+    }
+
+    /// The URL of the collection, which that of an upload begins with: absolute where the request
+    /// tells how, since some clients use it as it is, else the path alone (RFC 9110 §10.2.2).
+    pub(super) fn collection(&self, uri: &Uri, headers: &HeaderMap) -> String {
         if let Some(url) = &self.0.public_url {
-            return format!("{url}{id}");
+            return url.to_string();
         }
         let origin = self.origin(uri, headers).unwrap_or_default();
-        format!("{origin}{}{id}", self.0.base_path)
+        format!("{origin}{}", self.0.base_path)
     }
 
     fn origin(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {

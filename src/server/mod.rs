@@ -3,6 +3,7 @@
 //! One port speaks HTTP/1.1 and, to clients that begin with its preface, HTTP/2 without TLS.
 
 mod activity;
+mod announce;
 mod beside;
 mod body;
 mod cors;
@@ -10,6 +11,7 @@ mod cors;
 mod digests;
 mod download;
 mod handle;
+mod interim;
 mod location;
 
 use std::convert::Infallible;
@@ -31,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use self::activity::{Activity, Rest, WatchedBody};
 use self::handle::Handler;
+use self::interim::{InterimLine, InterimStream};
 use self::location::Locations;
 use crate::engine::Engine;
 use crate::settings::Settings;
@@ -134,13 +137,17 @@ impl Serving {
             tracing::debug!(%error, "could not set TCP_NODELAY");
         }
         let handler = Arc::clone(&self.handler);
+        let line = InterimLine::default();
+        let stream = InterimStream::new(stream, line.clone());
         let activity = Activity::new();
         let watched = Arc::clone(&activity);
         let service = service_fn(move |request: Request<Incoming>| {
             let running = watched.begin(request.version());
             let handler = Arc::clone(&handler);
+            let interim = line.open(request.version());
             async move {
-                let response = handler.handle(request).await;
+                let response = handler.handle(request, &interim).await;
+                interim.close();
                 Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, running)))
             }
         });
