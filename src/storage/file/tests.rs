@@ -58,3 +58,14 @@ async fn the_room_that_a_removal_gives_back_is_seen_at_once() {
     store.remove(id()).await.unwrap();
     write(&store, 0, vec![1; 8]).await.unwrap();
 }
+
+#[tokio::test]
+async fn scratch_of_an_upload_does_not_keep_its_own_bytes_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    // An append that found no room in its middle leaves what it had written.
+    write(&store, 0, vec![1; 8]).await.unwrap();
+    let far = Instant::now() + Duration::from_secs(3600);
+    *store.shared.room.lock() = Some((far, 0));
+    write(&store, 0, vec![2; 8]).await.unwrap();
+}

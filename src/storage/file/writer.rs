@@ -102,8 +102,9 @@ impl Work {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let id = self.id;
         let io = |source| StorageError::io("writing the data", Some(id), source);
-        self.shared.take_room(bytes).map_err(io)?;
+        // What is cut off gives room back.
         self.open()?;
+        self.shared.take_room(bytes).map_err(io)?;
         let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
         write_all_at(file, &mut pieces, self.end).map_err(io)?;
         self.end = self.end.saturating_add(bytes);
@@ -148,7 +149,12 @@ impl Work {
         if length < self.end {
             return Err(self.fail(Failure::Missing));
         }
-        if length > self.end { file.set_len(self.end).map_err(io) } else { Ok(()) }
+        if length > self.end {
+            file.set_len(self.end).map_err(io)?;
+            // It is to be seen at once.
+            *self.shared.room.lock() = None;
+        }
+        Ok(())
     }
 
     fn has_to_sync(&self) -> bool {
