@@ -10,12 +10,14 @@ use resumed::clock::Clock;
 use resumed::engine::content::{Content, Piece};
 use resumed::engine::{Engine, Policy};
 use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
+use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
 use resumed::protocol::refusal::Refusal;
 use resumed::protocol::repr_digests::ReprDigests;
 use resumed::protocol::units::Timestamp;
 use resumed::protocol::upload::{Kind, Upload};
+use resumed::storage::DataStore as _;
 use resumed::storage::memory::MemoryStore;
 
 /// Longer than the interval of the checkpoints.
@@ -34,15 +36,13 @@ impl Content for Stalling {
     }
 }
 
-/// An upload of ten bytes, of which an append sends some and then stalls for a while.
-async fn stalled(sent: &'static [u8], checksum: Option<ExpectedChecksum>) -> Upload {
-    let store = MemoryStore::new();
-    let engine = Engine::new(
-        Arc::new(store.clone()),
-        Arc::new(store),
-        Clock::manual(Timestamp(0)),
-        Policy::default(),
-    );
+fn engine_on(store: &MemoryStore) -> Arc<Engine> {
+    let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
+    Engine::new(records, data, Clock::manual(Timestamp(0)), Policy::default())
+}
+
+/// A new upload of ten bytes, and an append to it.
+async fn create(engine: &Arc<Engine>, checksum: Option<ExpectedChecksum>) -> (UploadId, Append) {
     let creation = Creation {
         kind: Kind::Single,
         length: Some(10),
@@ -59,6 +59,13 @@ async fn stalled(sent: &'static [u8], checksum: Option<ExpectedChecksum>) -> Upl
         checksum,
         max_bytes: None,
     };
+    (id, append)
+}
+
+/// An upload of ten bytes, of which an append sends some and then stalls for a while.
+async fn stalled(sent: &'static [u8], checksum: Option<ExpectedChecksum>) -> Upload {
+    let engine = engine_on(&MemoryStore::new());
+    let (id, append) = create(&engine, checksum).await;
     let content = Box::new(Stalling(Some(Bytes::from_static(sent))));
     let task = tokio::spawn({
         let engine = Arc::clone(&engine);
@@ -89,4 +96,16 @@ async fn nothing_under_a_checksum_is_recorded_before_it_matched() {
     let upload = stalled(b"helloworld", Some(checksum)).await;
     assert_eq!(upload.offset(), Some(0));
     assert!(!upload.is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_found_no_room_gives_back_what_it_took() {
+    let store = MemoryStore::new();
+    let engine = engine_on(&store);
+    let (id, append) = create(&engine, None).await;
+    store.set_room(6);
+    let content = Box::new(Stalling(Some(Bytes::from_static(b"helloworld"))));
+    engine.append(id, append, content).await.unwrap_err();
+    assert_eq!(engine.look(id).await.unwrap().offset(), Some(0));
+    assert_eq!(store.room().await.unwrap(), 6);
 }

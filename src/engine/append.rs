@@ -17,7 +17,7 @@ use super::lease::Lease;
 use super::{Engine, Fault};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::{Admission, GoneReason, Upload};
-use crate::storage::{DataWriter, StorageError, Stored, Version};
+use crate::storage::{DataWriter, Failure, StorageError, Stored, Version};
 
 /// The bytes after which a running append is made durable.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
@@ -141,7 +141,8 @@ impl Appending {
             if let Some(ending) = batch.ending {
                 if ending != Ending::Overrun {
                     self.digests.update(batch.pieces.clone(), batch.bytes).await?;
-                    writer.write_and_commit(batch.pieces).await?;
+                    let written = writer.write_and_commit(batch.pieces).await;
+                    self.keep_room(written).await?;
                 }
                 return Ok((ending, progress.offset));
             }
@@ -168,8 +169,27 @@ impl Appending {
         let written = writer.write(batch.pieces);
         let (hashed, written, next) = tokio::join!(hashed, written, gatherer.gather(Some(LULL)));
         hashed?;
-        written?;
+        self.keep_room(written).await?;
         Ok(next)
+    }
+
+    /// Passes on how a write ended. One that found no room leaves scratch, which would keep the
+    /// room from everybody until the upload goes on or expires. Nothing of it is recorded: saves
+    /// come behind the writes.
+    async fn keep_room(&self, written: Result<(), StorageError>) -> Result<(), StorageError> {
+        let is_full =
+            written.as_ref().is_err_and(|error| matches!(error.failure, Failure::Full(_)));
+        if is_full && self.version.is_some() {
+            let offset = self.upload.offset().unwrap_or_default();
+            let cut = async {
+                let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
+                writer.write(Vec::new()).await
+            };
+            if let Err(error) = cut.await {
+                tracing::warn!(%error, "content that was not kept still takes room");
+            }
+        }
+        written
     }
 
     /// Returns whether the record says more than before.
