@@ -13,6 +13,7 @@ use resumed::clock::Clock;
 use resumed::engine::content::{Content, Piece};
 use resumed::engine::{Engine, Fault, Policy};
 use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
+use resumed::protocol::digest::Blake3Digest;
 use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
@@ -26,6 +27,8 @@ use resumed::storage::memory::MemoryStore;
 const PIECE: usize = 300_000;
 const PIECES: usize = 4;
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// The length of uploads that are equal: enough for them to share their bytes.
+const ALIKE: usize = 70_000;
 /// The seeds of one crash; more by `RESUMED_CRASH_SEEDS=…`.
 const SEEDS: u64 = 2;
 
@@ -79,9 +82,18 @@ impl Run {
     }
 
     async fn create(&mut self, kind: Kind, bytes: Bytes) -> Result<usize, Fault> {
+        self.create_declared(kind, bytes, ReprDigests::default()).await
+    }
+
+    async fn create_declared(
+        &mut self,
+        kind: Kind,
+        bytes: Bytes,
+        declared: ReprDigests,
+    ) -> Result<usize, Fault> {
         let is_final = matches!(kind, Kind::Final(_));
         let length = Some(bytes.len().try_into().unwrap()).filter(|_| !is_final);
-        let (metadata, declared) = (Metadata::default(), ReprDigests::default());
+        let metadata = Metadata::default();
         let creation = Creation { kind, length, metadata, declared, content: None };
         let upload = self.engine.create(creation, content(&Bytes::new())).await?;
         let mut known = Known {
@@ -126,6 +138,13 @@ impl Run {
         Ok(())
     }
 
+    async fn go_through(&mut self, flows: Flows) -> Result<(), Fault> {
+        match flows {
+            Flows::Usual => self.go().await,
+            Flows::Alike => self.go_alike().await,
+        }
+    }
+
     /// All flows, one after the other.
     async fn go(&mut self) -> Result<(), Fault> {
         let plain = self.create(Kind::Single, bytes_of(1, PIECE * PIECES)).await?;
@@ -158,6 +177,29 @@ impl Run {
             tokio::task::yield_now().await;
         }
         let _ = empty;
+        Ok(())
+    }
+
+    /// Equal uploads: one that is sent, one that is sent too, and one that need not be.
+    async fn go_alike(&mut self) -> Result<(), Fault> {
+        let bytes = bytes_of(5, ALIKE);
+        let declared = ReprDigests::from(Some(Blake3Digest::of(&bytes)));
+        let first = self.create(Kind::Single, bytes.clone()).await?;
+        self.append(first, ALIKE, false).await?;
+        let twin = self.create(Kind::Single, bytes.clone()).await?;
+        self.append(twin, ALIKE, false).await?;
+        let instant = self.create_declared(Kind::Single, bytes, declared).await?;
+        assert!(self.known[instant].is_complete);
+        self.cancel(first).await?;
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        let late = self.create(Kind::Single, self.known[twin].bytes.clone()).await?;
+        self.append(late, ALIKE, true).await?;
+        self.cancel(twin).await?;
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
@@ -219,19 +261,35 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
+/// The flows of one run.
+#[derive(Clone, Copy)]
+enum Flows {
+    Usual,
+    Alike,
+}
+
 #[test]
 fn whatever_was_acknowledged_survives_a_power_loss_at_any_call() {
+    lose_power_at_any_call(Flows::Usual, 60);
+}
+
+#[test]
+fn uploads_that_share_their_bytes_survive_a_power_loss_at_any_call() {
+    lose_power_at_any_call(Flows::Alike, 40);
+}
+
+fn lose_power_at_any_call(flows: Flows, least_calls: u64) {
     let seeds = std::env::var("RESUMED_CRASH_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
     let calls = block_on(async {
         let store = MemoryStore::new();
         let clock = Clock::manual(Timestamp(1_000_000));
         let mut run = Run::new(&store, &clock);
-        run.go().await.unwrap();
+        run.go_through(flows).await.unwrap();
         let known = run.known.clone();
         run.check(&known, "without a crash").await;
         store.calls()
     });
-    assert!(calls > 60, "only {calls} calls were made");
+    assert!(calls > least_calls, "only {calls} calls were made");
     for call in 1..=calls {
         for seed in 0..seeds {
             let told = format!("crash at call {call} of {calls}, seed {seed}");
@@ -241,7 +299,7 @@ fn whatever_was_acknowledged_survives_a_power_loss_at_any_call() {
                 let clock = Clock::manual(Timestamp(1_000_000));
                 let mut run = Run::new(&store, &clock);
                 // A flow that was stopped by the crash has failed; one before it may not have.
-                let _ = run.go().await;
+                let _ = run.go_through(flows).await;
                 let known = run.known.clone();
                 let store = store.crash(seed.wrapping_add(call << 32));
                 let again = Run::new(&store, &clock);

@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::protocol::metadata::Metadata;
 use crate::protocol::operation::Completion;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::upload::{Admission, Upload};
 use crate::storage::{RecordStore, StoreFuture, Stored, Version};
 
@@ -49,6 +50,10 @@ impl RecordStore for Shelf {
 
     fn due(&self, _: Timestamp, _: usize) -> StoreFuture<'_, Vec<UploadId>> {
         unreachable!("a check sweeps nothing")
+    }
+
+    fn alike(&self, _: ReprDigests, _: usize) -> StoreFuture<'_, Vec<UploadId>> {
+        unreachable!("a check completes nothing")
     }
 
     fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>> {

@@ -247,6 +247,7 @@ impl Appending {
         let (saved, ()) = tokio::join!(self.save(complete), keep);
         saved?;
         tracing::info!(upload = %self.upload.id(), bytes = offset, "upload is complete");
+        self.engine.start_sharing(&self.upload);
         Ok(())
     }
 

@@ -153,7 +153,7 @@ impl Engine {
     }
 
     /// No lease is needed: a complete upload can only become gone, and then the save conflicts.
-    async fn join(&self, id: UploadId) -> Result<(), StorageError> {
+    pub(super) async fn join(self: &Arc<Self>, id: UploadId) -> Result<(), StorageError> {
         let Some(Stored { upload, version }) = self.records.load(id).await? else {
             return Ok(());
         };
@@ -172,8 +172,12 @@ impl Engine {
             None if is_wanted => self.hash_again(&upload).await?,
             None | Some(_) => ReprDigests::default(),
         };
-        match self.records.save(upload.joined(computed), Some(version)).await {
-            Ok(_) => self.data.release_parts(id).await,
+        let joined = upload.joined(computed);
+        match self.records.save(joined.clone(), Some(version)).await {
+            Ok(_) => {
+                self.start_sharing(&joined);
+                self.data.release_parts(id).await
+            }
             Err(error) => {
                 let now = self.records.load(id).await?;
                 if now.is_none_or(|stored| matches!(stored.upload.state(), State::Gone { .. })) {

@@ -27,13 +27,16 @@ impl Engine {
         creation: Creation,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
+        let upload = self.begin(&creation)?;
+        if let Some(complete) = self.create_instantly(&creation, &upload).await? {
+            return Ok(complete);
+        }
         if creation.length.is_some_and(|length| length > 0) {
             let room = self.data.room().await?;
             if creation.length.is_some_and(|length| length > room) {
                 return Err(Refusal::NoRoom.into());
             }
         }
-        let upload = self.begin(&creation)?;
         let id = upload.id();
         if let Kind::Final(made_of) = &creation.kind {
             return self.create_final(upload, made_of).await;

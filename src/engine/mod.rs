@@ -8,6 +8,7 @@ mod concat;
 pub mod content;
 mod create;
 mod digests;
+mod instant;
 mod lease;
 mod lists;
 mod sweep;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use self::append::Appending;
 use self::content::Content;
 use self::digests::Digests;
+pub use self::instant::InstantUpload;
 use self::lease::{Busy, Lease, Leases};
 use crate::clock::Clock;
 use crate::protocol::id::UploadId;
@@ -50,6 +52,8 @@ pub struct Policy {
     pub keeps_tree: bool,
     /// Whether the SHA-256 of new uploads is computed too.
     pub keeps_sha256: bool,
+    /// Whether a new upload may be completed without its bytes, when they are here already.
+    pub instant_upload: InstantUpload,
 }
 
 /// The server's work, shared by all requests.

@@ -57,6 +57,13 @@ impl ReprDigests {
         differs.then_some(Algorithm::Sha256)
     }
 
+    /// Whether some digest is known to both, and all that are known to both are the same.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let is_comparable = self.blake3.is_some() && other.blake3.is_some()
+            || self.sha256.is_some() && other.sha256.is_some();
+        is_comparable && self.disagrees(other).is_none()
+    }
+
     /// The value of `Repr-Digest`; `None` when no registered digest is known.
     pub fn to_field(&self) -> Option<String> {
         write_digests(&[self.sha256?.to_checksum()])
@@ -185,6 +192,7 @@ mod tests {
         assert_eq!(one.disagrees(&other), Some(Algorithm::Blake3));
         assert_eq!(one.disagrees(&one), None);
         assert_eq!(one.disagrees(&without), None);
+        assert!(one.agrees(&one) && !one.agrees(&without) && !one.agrees(&other));
         let wrong = Some(Sha256Digest::from_bytes([0; 32]));
         assert_eq!(
             without.disagrees(&ReprDigests { sha256: wrong, ..one }),

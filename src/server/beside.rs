@@ -1,5 +1,6 @@
 //! The resources beside an upload, which no protocol knows: the list of its chaining values
-//! (`docs/tree-format.md`), and a Metalink 4 file (RFC 5854).
+//! (`docs/tree-format.md`), a Metalink 4 file (RFC 5854), and what takes a proof of possession
+//! (`docs/instant-upload.md`).
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::digests::REPR_DIGEST;
@@ -20,13 +21,18 @@ use crate::engine::{Engine, Fault};
 use crate::protocol::disposition::safe_name;
 use crate::protocol::id::UploadId;
 use crate::protocol::metalink;
+use crate::protocol::possession::Proof;
 use crate::protocol::precondition::{Precondition, Validators};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tree::list_bytes;
 use crate::protocol::upload::Upload;
 use crate::storage::StorageError;
 
-const ALLOWED: &str = "GET, HEAD, OPTIONS";
+const READABLE: &str = "GET, HEAD, OPTIONS";
+const PROVABLE: &str = "POST, OPTIONS";
+const UPLOAD_CHALLENGE: HeaderName = HeaderName::from_static("upload-challenge");
+const UPLOAD_PROOF: HeaderName = HeaderName::from_static("upload-proof");
+const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 /// The media type of a list of chaining values.
 const TREE_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.resumed.tree");
 /// When a client may ask again for what is being made, in seconds.
@@ -43,18 +49,24 @@ pub(super) async fn answer(
     (id, beside): (UploadId, Beside),
     parts: &Parts,
 ) -> Result<Response<ResponseBody>, Fault> {
-    match parts.method {
-        Method::GET | Method::HEAD => {}
-        Method::OPTIONS => {
-            let mut response = Response::new(ResponseBody::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
-            return Ok(response);
+    let (allowed, is_allowed) = match beside {
+        Beside::Tree | Beside::Metalink => {
+            (READABLE, parts.method == Method::GET || parts.method == Method::HEAD)
         }
-        _ => {
-            let method = parts.method.to_string();
-            return Err(Refusal::MethodNotAllowed { method, allowed: ALLOWED }.into());
-        }
+        Beside::Proof => (PROVABLE, parts.method == Method::POST),
+    };
+    if parts.method == Method::OPTIONS {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        return Ok(response);
+    }
+    if !is_allowed {
+        let method = parts.method.to_string();
+        return Err(Refusal::MethodNotAllowed { method, allowed }.into());
+    }
+    if beside == Beside::Proof {
+        return prove(engine, id, parts).await;
     }
     let upload = engine.look(id).await?;
     if !upload.is_complete() {
@@ -62,11 +74,43 @@ pub(super) async fn answer(
     }
     match beside {
         Beside::Tree => tree(engine, upload, parts).await,
-        Beside::Metalink => {
+        Beside::Metalink | Beside::Proof => {
             let url = locations.location(&parts.uri, &parts.headers, id);
             Ok(metalink(&upload, &url, parts))
         }
     }
+}
+
+/// Tells the client of a new upload what it may prove in place of sending the bytes.
+pub(super) fn challenge(engine: &Engine, upload: &Upload, response: &mut HeaderMap) {
+    let field = engine.challenge(upload).and_then(|challenge| challenge.to_field());
+    if let Some(value) = field.and_then(|field| HeaderValue::try_from(field).ok()) {
+        response.insert(UPLOAD_CHALLENGE, value);
+    }
+}
+
+/// Takes a proof (`docs/instant-upload.md`). A wrong one and one of bytes that are not here are
+/// answered alike.
+async fn prove(
+    engine: &Arc<Engine>,
+    id: UploadId,
+    parts: &Parts,
+) -> Result<Response<ResponseBody>, Fault> {
+    let field = parts.headers.get(UPLOAD_PROOF).and_then(|value| value.to_str().ok());
+    let Some(proof) = field.and_then(Proof::parse) else {
+        let problem = "has to be a Byte Sequence of 32 bytes, as in `:…:`";
+        return Err(Refusal::malformed("Upload-Proof", problem).into());
+    };
+    let Some(upload) = engine.prove(id, proof).await? else {
+        let message = "the bytes have to be sent";
+        return Ok(handle::plain(StatusCode::FORBIDDEN, message));
+    };
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    digests::tell(&upload, &parts.headers, headers);
+    headers.insert(UPLOAD_OFFSET, HeaderValue::from(upload.offset().unwrap_or_default()));
+    Ok(response)
 }
 
 async fn tree(

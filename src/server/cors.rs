@@ -24,7 +24,7 @@ const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
 const RESPONSE_FIELDS: HeaderValue = HeaderValue::from_static(
     "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, \
      Link, Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, \
-     Tus-Version, Upload-Blake3, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
+     Tus-Version, Upload-Blake3, Upload-Challenge, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
      Upload-Draft-Interop-Version, Upload-Expires, Upload-Incomplete, Upload-Length, \
      Upload-Limit, Upload-Metadata, Upload-Offset",
 );

@@ -191,6 +191,7 @@ impl Handler {
         let mut head = dialect.encode(outcome, &location, time);
         if let Some(upload) = outcome.upload() {
             digests::tell(upload, &parts.headers, &mut head.headers);
+            beside::challenge(&self.engine, upload, &mut head.headers);
         }
         response(head, ResponseBody::empty())
     }

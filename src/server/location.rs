@@ -16,12 +16,10 @@ impl Locations {
     /// The resource beside an upload that a path names.
     pub(super) fn beside(&self, path: &str) -> Option<(UploadId, Beside)> {
         let name = path.strip_prefix(self.0.base_path.as_str())?;
-        let (id, beside) = match (name.strip_suffix("/tree"), name.strip_suffix(".meta4")) {
-            (Some(id), _) => (id, Beside::Tree),
-            (None, Some(id)) => (id, Beside::Metalink),
-            (None, None) => return None,
-        };
-        Some((UploadId::parse(id)?, beside))
+        let named = |(suffix, beside)| Some((UploadId::parse(name.strip_suffix(suffix)?)?, beside));
+        let resources =
+            [("/tree", Beside::Tree), (".meta4", Beside::Metalink), ("/proof", Beside::Proof)];
+        resources.into_iter().find_map(named)
     }
 
     /// What a path names; `None` when it is not ours.
@@ -77,6 +75,8 @@ pub(super) enum Beside {
     Tree,
     /// A Metalink 4 file that describes it.
     Metalink,
+    /// Takes the proof that a client has its bytes.
+    Proof,
 }
 
 #[derive(Debug, Default)]

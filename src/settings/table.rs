@@ -16,7 +16,7 @@ use super::forms::{
     Form, address, choice, count, duration, folder, log_filter, memory_size, size, switch,
 };
 use super::reader::Reader;
-use crate::engine::Policy;
+use crate::engine::{InstantUpload, Policy};
 use crate::protocol::limits::Limits;
 use crate::storage::Durability;
 
@@ -205,19 +205,42 @@ fn policy(table: &mut Reader<'_>) -> Result<Policy, SettingsError> {
             &kept(),
             "How long a complete upload is kept",
         )?,
-        keeps_tree: table.read(
-            "tree",
-            "on",
-            &switch(),
-            "Hash uploads with BLAKE3 as they arrive, for ETags and verified downloads",
-        )?,
-        keeps_sha256: table.read(
-            "sha256",
-            "off",
-            &switch(),
-            "Hash uploads with SHA-256 too as they arrive, for Repr-Digest and Metalink files",
-        )?,
+        keeps_tree: keeps_tree(table)?,
+        keeps_sha256: keeps_sha256(table)?,
+        instant_upload: instant_upload(table)?,
     })
+}
+
+fn keeps_tree(table: &mut Reader<'_>) -> Result<bool, SettingsError> {
+    table.read(
+        "tree",
+        "on",
+        &switch(),
+        "Hash uploads with BLAKE3 as they arrive, for ETags and verified downloads",
+    )
+}
+
+fn keeps_sha256(table: &mut Reader<'_>) -> Result<bool, SettingsError> {
+    table.read(
+        "sha256",
+        "off",
+        &switch(),
+        "Hash uploads with SHA-256 too as they arrive, for Repr-Digest and Metalink files",
+    )
+}
+
+fn instant_upload(table: &mut Reader<'_>) -> Result<InstantUpload, SettingsError> {
+    table.read(
+        "instant-upload",
+        "owner",
+        &choice(
+            "off|owner|everyone",
+            [InstantUpload::Off, InstantUpload::Owner, InstantUpload::Everyone],
+        ),
+        "Who need not send an upload whose declared digest is here already: nobody, the owner of \
+         such an upload (without authentication: whoever knows its digest), or everyone who \
+         proves to have the bytes",
+    )
 }
 
 /// What connections may take, and how long the server waits for them.

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::protocol::id::UploadId;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::{Placement, Upload};
 
@@ -80,6 +81,10 @@ pub trait RecordStore: Send + Sync + 'static {
     /// The ids of at most `max` uploads whose [`Upload::wake`] is at or before `now`, earliest
     /// first. Costs as much as it returns, however many records there are.
     fn due(&self, now: Timestamp, max: usize) -> StoreFuture<'_, Vec<UploadId>>;
+
+    /// The ids of at most `max` complete uploads with this BLAKE3 or, if none is given, this
+    /// SHA-256. Costs as much as it returns. An id is a hint: look at the record before using it.
+    fn alike(&self, digests: ReprDigests, max: usize) -> StoreFuture<'_, Vec<UploadId>>;
 
     /// At most `max` records in the order of their ids, from the first one behind `after`.
     fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>>;
@@ -133,6 +138,14 @@ pub trait DataStore: Send + Sync + 'static {
     ///
     /// [`Failure::Missing`] when the bytes of a part are not there.
     fn adopt(&self, id: UploadId, parts: Vec<(UploadId, u64)>) -> StoreFuture<'_, ()>;
+
+    /// Lets an upload have the bytes of another in place of its own: the caller knows that they are
+    /// the same, and that both uploads are complete. Each can be removed without harm to the other.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Missing`] when one of them has no bytes; whatever failed, both are as they were.
+    fn share(&self, id: UploadId, with: UploadId) -> StoreFuture<'_, ()>;
 
     /// Joins the parts that an upload has hold of to one piece. Durable when it returns; until
     /// [`Self::release_parts`] both are there.

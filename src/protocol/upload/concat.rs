@@ -100,6 +100,25 @@ impl Upload {
         self
     }
 
+    /// The upload without bytes of its own that was given hold of those of a complete one that has
+    /// the digests it declared. It is complete.
+    ///
+    /// # Panics
+    ///
+    /// If bytes arrived, or its length is not known.
+    #[must_use]
+    pub fn given(mut self, digests: ReprDigests, now: Timestamp) -> Self {
+        let State::Receiving { offset: 0, length: Some(length), .. } = self.state else {
+            unreachable!("only a new upload is given the bytes of another");
+        };
+        assert_eq!(self.declared.disagrees(&digests), None, "it declared other digests");
+        let ReprDigests { blake3: digest, sha256 } = digests;
+        self.state = State::Complete { length, digest, sha256, at: now };
+        self.placement = Placement::Parts { lengths: [length].into(), join_at: now };
+        self.expires = None;
+        self
+    }
+
     /// The complete upload whose parts were joined, with the digests that were computed.
     #[must_use]
     pub fn joined(mut self, computed: impl Into<ReprDigests>) -> Self {

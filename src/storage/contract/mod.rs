@@ -106,6 +106,7 @@ macro_rules! records_contract {
                 due_tells_the_earliest_and_no_more_than_asked_for,
                 a_record_is_due_only_at_its_last_wake,
                 pages_of_a_list_cover_all_records_in_order,
+                complete_uploads_are_found_by_their_digests,
                 a_dropped_save_leaves_the_record_as_it_was_or_as_it_will_be,
             ]
         );
@@ -146,6 +147,8 @@ macro_rules! parts_contract {
                 parts_outlive_the_uploads_they_come_from,
                 joined_parts_are_one_piece,
                 a_part_that_is_not_there_is_named,
+                one_part_is_joined_without_harm_to_where_it_comes_from,
+                equal_uploads_share_their_bytes,
             ]
         );
     };

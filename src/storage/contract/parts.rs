@@ -91,3 +91,43 @@ pub(super) async fn a_part_that_is_not_there_is_named<P: DataPlace>() {
         assert_eq!(refused.upload, Some(part.0));
     }
 }
+
+pub(super) async fn one_part_is_joined_without_harm_to_where_it_comes_from<P: DataPlace>() {
+    let mut place = P::default();
+    let store = place.data();
+    write(&store, 1, 0, &long()).await;
+    store.adopt(id(9), vec![(id(1), LONG_BYTES)]).await.unwrap();
+    for _ in 0..2 {
+        store.join(id(9), [LONG_BYTES].into()).await.unwrap();
+    }
+    store.release_parts(id(9)).await.unwrap();
+    drop(store);
+    let store = place.data();
+    assert!(read(&store, 9, 0..LONG_BYTES).await == long());
+    store.remove(id(9)).await.unwrap();
+    assert!(read(&store, 1, 0..LONG_BYTES).await == long());
+}
+
+pub(super) async fn equal_uploads_share_their_bytes<P: DataPlace>() {
+    let mut place = P::default();
+    let store = place.data();
+    for number in [1, 2, 3] {
+        write(&store, number, 0, &long()).await;
+    }
+    for (number, with) in [(2, 1), (2, 1), (3, 2)] {
+        store.share(id(number), id(with)).await.unwrap();
+    }
+    for (number, with) in [(1, 4), (4, 1)] {
+        let refused = store.share(id(number), id(with)).await.unwrap_err();
+        assert!(matches!(refused.failure, Failure::Missing), "{refused}");
+    }
+    drop(store);
+    let store = place.data();
+    for number in [1, 2] {
+        store.remove(id(number)).await.unwrap();
+        assert!(is_missing(&store, number, 0..1).await);
+        assert!(read(&store, 3, 0..LONG_BYTES).await == long());
+    }
+    store.remove(id(3)).await.unwrap();
+    assert!(is_missing(&store, 3, 0..1).await);
+}

@@ -7,10 +7,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::{RecordPlace, id};
+use crate::protocol::digest::Blake3Digest;
 use crate::protocol::id::UploadId;
 use crate::protocol::metadata::Metadata;
+use crate::protocol::operation::Completion;
+use crate::protocol::repr_digests::{ReprDigests, Sha256Digest};
 use crate::protocol::units::Timestamp;
-use crate::protocol::upload::{GONE_RETENTION, GoneReason, Upload};
+use crate::protocol::upload::{Admission, GONE_RETENTION, GoneReason, Upload};
 use crate::storage::{Failure, RecordStore, Stored, Version};
 
 fn upload(number: u8) -> Upload {
@@ -139,6 +142,42 @@ pub(super) async fn pages_of_a_list_cover_all_records_in_order<P: RecordPlace>()
     }
     assert_eq!(seen, (0..=10).map(|number| id(number * 25)).collect::<Vec<_>>());
     assert_eq!(store.list(Some(id(255)), 3).await.unwrap(), []);
+}
+
+fn with_digests(number: u8, digests: ReprDigests) -> Upload {
+    upload(number).received(&all(), 10, None, None).completed(digests, Timestamp(9))
+}
+
+fn all() -> Admission {
+    let completion = Completion::AtLength;
+    Admission { offset: 0, ceiling: 10, length: Some(10), completion, max_bytes: None }
+}
+
+pub(super) async fn complete_uploads_are_found_by_their_digests<P: RecordPlace>() {
+    let mut place = P::default();
+    let store = place.records();
+    let blake3 = ReprDigests::from(Some(Blake3Digest::of(b"one")));
+    let sha256 = ReprDigests { blake3: None, sha256: Some(Sha256Digest::from_bytes([7; 32])) };
+    let other = ReprDigests::from(Some(Blake3Digest::of(b"other")));
+    let mut version = None;
+    for (number, digests) in [(3, other), (2, sha256), (1, blake3), (4, blake3.or(sha256))] {
+        version = Some(store.save(with_digests(number, digests), None).await.unwrap());
+    }
+    store.save(upload(5).declaring(blake3), None).await.unwrap();
+    drop(store);
+    let store = place.records();
+    assert_eq!(store.alike(blake3, 10).await.unwrap(), [id(1), id(4)]);
+    assert_eq!(store.alike(blake3, 1).await.unwrap(), [id(1)]);
+    assert_eq!(store.alike(sha256, 10).await.unwrap(), [id(2), id(4)]);
+    assert_eq!(store.alike(ReprDigests::default(), 10).await.unwrap(), []);
+    let gone = with_digests(4, blake3.or(sha256)).gone(GoneReason::Cancelled, Timestamp(10));
+    let version = store.save(gone, version).await.unwrap();
+    assert_eq!(store.alike(blake3, 10).await.unwrap(), [id(1)]);
+    assert_eq!(store.alike(sha256, 10).await.unwrap(), [id(2)]);
+    store.delete(id(4), version).await.unwrap();
+    drop(store);
+    let store = place.records();
+    assert_eq!(store.alike(blake3.or(sha256), 10).await.unwrap(), [id(1)]);
 }
 
 pub(super) async fn a_dropped_save_leaves_the_record_as_it_was_or_as_it_will_be<P: RecordPlace>() {

@@ -144,6 +144,11 @@ impl DataStore for FileStore {
         Box::pin(blocking("linking the parts", id, move || shared.adopt(id, &parts)))
     }
 
+    fn share(&self, id: UploadId, with: UploadId) -> StoreFuture<'_, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking("sharing the data", id, move || shared.share(id, with)))
+    }
+
     fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(blocking("joining the parts", id, move || shared.join(id, &lengths)))
@@ -179,6 +184,7 @@ impl DataStore for FileStore {
                 removed => removed?,
             }
             let released = shared.release_parts(id).and(shared.remove_lists(id));
+            let released = released.and(shared.remove_link(id));
             // Whoever asks next is to see the room that this gave back.
             *shared.room.lock() = None;
             released

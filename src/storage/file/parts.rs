@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::copy_file_range;
@@ -50,14 +51,7 @@ impl Shared {
                 return Err(missing());
             }
             let link = self.part_path(id, number);
-            match fs::hard_link(self.path(*part), &link) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    // Left over from before a crash, and perhaps of another part.
-                    fs::remove_file(&link).map_err(io)?;
-                    fs::hard_link(self.path(*part), &link).map_err(io)?;
-                }
-                linked => linked.map_err(io)?,
-            }
+            link_over(&self.path(*part), &link).map_err(io)?;
         }
         if self.durability == Durability::PowerLoss {
             sync_folder(&folder).map_err(io)?;
@@ -68,10 +62,15 @@ impl Shared {
 
     pub(super) fn join(&self, id: UploadId, lengths: &[u64]) -> Result<(), StorageError> {
         let io = |source| StorageError::io("joining the parts", Some(id), source);
-        let total = lengths.iter().copied().fold(0, u64::saturating_add);
-        self.take_room(total).map_err(io)?;
         let joining = self.parts_folder(id).join("whole");
-        let joined = self.copy_parts(id, lengths, &joining);
+        let joined = match lengths {
+            // It is whole as it is; complete uploads may share their bytes.
+            [length] if *length > 0 => link_over(&self.part_path(id, 0), &joining),
+            lengths => {
+                let total = lengths.iter().copied().fold(0, u64::saturating_add);
+                self.take_room(total).and_then(|()| self.copy_parts(id, lengths, &joining))
+            }
+        };
         if joined.is_err() {
             // Whatever was the matter: the room is needed.
             let _ = fs::remove_file(&joining);
@@ -98,11 +97,61 @@ impl Shared {
         }
     }
 
+    /// Puts a link to the bytes of `with` in the place of an upload's own file. Who has that one
+    /// open reads on; what a loss of power leaves is one or the other.
+    pub(super) fn share(&self, id: UploadId, with: UploadId) -> Result<(), StorageError> {
+        let doing = "sharing the data";
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => StorageError::new(doing, Some(id), Failure::Missing),
+            _ => StorageError::io(doing, Some(id), source),
+        };
+        let (own, other) = (self.path(id), self.path(with));
+        let (was, is) =
+            (fs::metadata(&own).map_err(failed)?, fs::metadata(&other).map_err(failed)?);
+        if (was.dev(), was.ino()) == (is.dev(), is.ino()) {
+            return Ok(());
+        }
+        if was.len() != is.len() {
+            return Err(StorageError::new(doing, Some(id), Failure::Missing));
+        }
+        let link = self.link_path(id);
+        link_over(&other, &link).map_err(failed)?;
+        fs::rename(&link, &own).map_err(|source| {
+            let _ = fs::remove_file(&link);
+            failed(source)
+        })?;
+        *self.room.lock() = None;
+        Ok(())
+    }
+
+    fn link_path(&self, id: UploadId) -> PathBuf {
+        self.shard(id).join(format!("{id}.link"))
+    }
+
+    /// Frees what a crash in [`Self::share`] may have left.
+    pub(super) fn remove_link(&self, id: UploadId) -> io::Result<()> {
+        match fs::remove_file(self.link_path(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     pub(super) fn release_parts(&self, id: UploadId) -> io::Result<()> {
         match fs::remove_dir_all(self.parts_folder(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
+    }
+}
+
+/// Links a file to a new name, which may be left over from before a crash.
+fn link_over(file: &Path, link: &Path) -> io::Result<()> {
+    match fs::hard_link(file, link) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(link)?;
+            fs::hard_link(file, link)
+        }
+        linked => linked,
     }
 }
 

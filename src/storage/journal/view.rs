@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use super::chain::{Chain, Damage, Found};
 use super::frame::Entry;
 use crate::protocol::id::UploadId;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Upload;
 use crate::storage::{Failure, RecordStore, StorageError, StoreFuture, Stored, Version, codec};
@@ -152,6 +153,19 @@ impl RecordStore for JournalView {
             }
             due.sort_unstable();
             Ok(due.into_iter().take(max).map(|(_, id)| id).collect())
+        }))
+    }
+
+    fn alike(&self, digests: ReprDigests, max: usize) -> StoreFuture<'_, Vec<UploadId>> {
+        Box::pin(self.look("looking for equal uploads", move |state| {
+            let mut alike = Vec::new();
+            for (id, record) in &state.records {
+                if alike.len() < max && digests.agrees(&state.load(*id, *record)?.upload.digests())
+                {
+                    alike.push(*id);
+                }
+            }
+            Ok(alike)
         }))
     }
 

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use self::disk::{DiskFile, Random};
 use super::{Failure, List, RecordStore, StorageError, StoreFuture, Stored, Version};
 use crate::protocol::id::UploadId;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Upload;
 
@@ -46,6 +47,8 @@ pub enum Operation {
     List,
     /// Parts are taken hold of.
     Adopt,
+    /// An upload is given the bytes of another.
+    Share,
     /// Parts are joined.
     Join,
     /// Bytes are freed.
@@ -318,6 +321,22 @@ impl RecordStore for MemoryStore {
             let mut due: Vec<_> = wakes.collect();
             due.sort_unstable();
             Ok(due.into_iter().take(max).map(|(_, id)| id).collect())
+        }))
+    }
+
+    fn alike(&self, digests: ReprDigests, max: usize) -> StoreFuture<'_, Vec<UploadId>> {
+        let doing = "looking for equal uploads";
+        Box::pin(self.call(Operation::Look, doing, None, move |machine, entered| {
+            entered?;
+            let is_alike = |stored: &Stored| {
+                let found = stored.upload.digests();
+                match digests.blake3 {
+                    Some(_) => found.blake3 == digests.blake3,
+                    None => digests.sha256.is_some() && found.sha256 == digests.sha256,
+                }
+            };
+            let alike = machine.records.iter().filter(|(_, stored)| is_alike(stored));
+            Ok(alike.take(max).map(|(id, _)| *id).collect())
         }))
     }
 

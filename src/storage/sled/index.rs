@@ -4,6 +4,8 @@
 //! 'm'                          → the number of the last frame of the journal that is in here (8, BE)
 //! 'u' id(16)                   → the record (codec)
 //! 'w' wake in ms(8, BE) id(16) → nothing; the wake index
+//! 'b' blake3(32) id(16)        → nothing; complete uploads by their digests
+//! 's' sha256(32) id(16)        → nothing
 //! ```
 
 use std::collections::HashMap;
@@ -12,12 +14,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::failure;
 use super::recover::REMEDY;
 use crate::protocol::id::UploadId;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
+use crate::protocol::upload::Upload;
 use crate::storage::{Failure, Stored, codec};
 
 pub(super) const APPLIED: &[u8] = b"m";
 pub(super) const RECORD: u8 = b'u';
 pub(super) const WAKE: u8 = b'w';
+const BLAKE3: u8 = b'b';
+const SHA256: u8 = b's';
 
 /// Changes that are made at once.
 #[derive(Default)]
@@ -35,27 +41,20 @@ impl Changes {
         before: Option<&Stored>,
         after: Option<(Stored, &[u8])>,
     ) {
-        let wake = |stored: &Stored| stored.upload.wake();
-        let old = before.and_then(wake);
-        let new = after.as_ref().and_then(|(stored, _)| wake(stored));
+        let old = before.map(|stored| index_keys(&stored.upload)).unwrap_or_default();
+        let new = after.as_ref().map(|(stored, _)| index_keys(&stored.upload)).unwrap_or_default();
         match &after {
             Some((_, bytes)) => self.batch.insert(&record_key(id), *bytes),
             None => self.batch.remove(&record_key(id)),
         }
-        if old != new {
-            if let Some(old) = old {
-                self.batch.remove(&wake_key(old, id));
-            }
-            if let Some(new) = new {
-                self.batch.insert(&wake_key(new, id), &[]);
-            }
-        }
+        old.iter().filter(|key| !new.contains(key)).for_each(|key| self.batch.remove(&**key));
+        new.iter().filter(|key| !old.contains(key)).for_each(|key| self.index(key));
         self.after.insert(id, after.map(|(stored, _)| stored));
     }
 
-    /// Puts a record back into the index.
-    pub(super) fn index(&mut self, id: UploadId, wake: Timestamp) {
-        self.batch.insert(&wake_key(wake, id), &[]);
+    /// Puts a record, by one of its [`index_keys`], into the index.
+    pub(super) fn index(&mut self, key: &[u8]) {
+        self.batch.insert(key, &[]);
     }
 
     /// Makes the changes, and says that the journal is in here up to this frame.
@@ -114,6 +113,22 @@ pub(super) fn wake_key(wake: Timestamp, id: UploadId) -> [u8; 25] {
     key[1..9].copy_from_slice(&wake.0.to_be_bytes());
     key[9..].copy_from_slice(&id.to_bytes());
     key
+}
+
+/// What an upload stands under in the indexes.
+pub(super) fn index_keys(upload: &Upload) -> Vec<Vec<u8>> {
+    let id = upload.id();
+    let wake = upload.wake().map(|wake| wake_key(wake, id).to_vec());
+    let digests = digest_prefixes(upload.digests()).into_iter();
+    let digests = digests.map(|prefix| [&prefix[..], &id.to_bytes()].concat());
+    wake.into_iter().chain(digests).collect()
+}
+
+/// What the keys of uploads with these digests begin with: with the BLAKE3 first.
+pub(super) fn digest_prefixes(digests: ReprDigests) -> Vec<Vec<u8>> {
+    let blake3 = digests.blake3.map(|digest| [&[BLAKE3], &digest.as_bytes()[..]].concat());
+    let sha256 = digests.sha256.map(|digest| [&[SHA256], &digest.as_bytes()[..]].concat());
+    blake3.into_iter().chain(sha256).collect()
 }
 
 pub(super) fn id_at_end(key: &[u8]) -> Result<UploadId, Failure> {

@@ -31,7 +31,7 @@ use tokio::task::spawn_blocking;
 use self::committer::{Change, Committer, Request};
 use self::database::Database;
 use self::flusher::Flusher;
-use self::index::{RECORD, WAKE, id_at_end, record_key, wake_key};
+use self::index::{RECORD, WAKE, digest_prefixes, id_at_end, record_key, wake_key};
 pub use self::rebuild::{Rebuilt, rebuild};
 use self::recent::Recent;
 use self::trust::Mark;
@@ -39,6 +39,7 @@ use super::folder::DataFolder;
 use super::journal::Journal;
 use super::{Durability, Failure, RecordStore, StorageError, StoreFuture, Stored, Version};
 use crate::protocol::id::UploadId;
+use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::Upload;
 
@@ -161,6 +162,13 @@ impl RecordStore for SledStore {
         }))
     }
 
+    fn alike(&self, digests: ReprDigests, max: usize) -> StoreFuture<'_, Vec<UploadId>> {
+        let doing = "looking for equal uploads";
+        Box::pin(self.look(doing, move |tree, _| {
+            alike(tree, digests, max).map_err(|failure| StorageError::new(doing, None, failure))
+        }))
+    }
+
     fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>> {
         let doing = "listing the records";
         Box::pin(self.look(doing, move |tree, recent| {
@@ -178,6 +186,14 @@ impl RecordStore for SledStore {
             Ok(found)
         }))
     }
+}
+
+/// As with what is due, what is told may be left over by damage, or be overtaken by a save.
+fn alike(tree: &sled::Tree, digests: ReprDigests, max: usize) -> Result<Vec<UploadId>, Failure> {
+    let prefixes = digest_prefixes(digests);
+    let Some(prefix) = prefixes.first() else { return Ok(Vec::new()) };
+    let keys = tree.scan_prefix(prefix).keys().take(max);
+    keys.map(|key| id_at_end(&key.map_err(failure)?)).collect()
 }
 
 fn due(tree: &sled::Tree, now: Timestamp, max: usize) -> Result<Vec<UploadId>, Failure> {

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::index::{Changes, applied, decode, guarded, record_key, wake_key};
+use super::index::{Changes, applied, decode, guarded, index_keys, record_key};
 use super::trust::{Mark, Trust};
 use super::{base_of, open};
 use crate::protocol::id::UploadId;
@@ -306,13 +306,12 @@ fn put(
     if found == Some(record)
         && let Some(before) = &before
     {
-        return match before.upload.wake() {
-            Some(wake) if !guarded(|| tree.contains_key(wake_key(wake, id)))? => {
-                changes.index(id, wake);
-                Ok(())
+        for key in index_keys(&before.upload) {
+            if !guarded(|| tree.contains_key(&key))? {
+                changes.index(&key);
             }
-            Some(_) | None => Ok(()),
-        };
+        }
+        return Ok(());
     }
     let after = decode(id, record)?;
     // A later entry is there already, and comes again.

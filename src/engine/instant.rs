@@ -1,0 +1,285 @@
+//! Uploads whose bytes are here already: those that a client need not send, and those that need not
+//! lie here twice.
+//!
+//! A digest is not a secret: whoever learns one must not get the file for it. Among the uploads of
+//! one owner that is no question, as he may read them anyway; among those of all, the client has to
+//! prove that it has the bytes ([`Challenge`]).
+
+use std::sync::Arc;
+
+use super::{Engine, Fault};
+use crate::protocol::id::UploadId;
+use crate::protocol::operation::Creation;
+use crate::protocol::possession::{Challenge, Proof};
+use crate::protocol::repr_digests::ReprDigests;
+use crate::protocol::tree::GROUP_BYTES;
+use crate::protocol::upload::{Kind, Placement, State, Upload};
+use crate::storage::{List, StorageError, Stored, Version};
+
+/// Who may have an upload completed at once, without sending its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InstantUpload {
+    /// Nobody.
+    Off,
+    /// Who owns an upload with these bytes. As long as there is no authentication all uploads have
+    /// the same owner: whoever knows the digest and the length of one may have its bytes.
+    #[default]
+    Owner,
+    /// Everyone who proves to have the bytes.
+    Everyone,
+}
+
+/// The uploads with a digest that are looked at, of which the first that fits is taken.
+const MAX_ALIKE: usize = 8;
+/// Shorter uploads are not worth a look for others that are equal.
+const MIN_SHARED_BYTES: u64 = 64 << 10;
+/// The most content that a creation may have which is not needed: it is read all the same, since
+/// a client that still sends does not see the answer.
+const MAX_NEEDLESS_BYTES: u64 = 16 << 20;
+
+impl Engine {
+    /// Completes a new upload at once when its owner has a complete one with the digest and length
+    /// that it declares. Whatever is in the way: then its bytes are to be sent.
+    pub(super) async fn create_instantly(
+        self: &Arc<Self>,
+        creation: &Creation,
+        upload: &Upload,
+    ) -> Result<Option<Upload>, Fault> {
+        let content_bytes = match &creation.content {
+            Some(append) => append.content_length.unwrap_or(u64::MAX),
+            None => 0,
+        };
+        if self.policy.instant_upload != InstantUpload::Owner
+            || content_bytes > MAX_NEEDLESS_BYTES
+            || !is_declared(upload)
+        {
+            return Ok(None);
+        }
+        for alike in self.alike(upload.declared(), upload).await? {
+            if let Some(given) = self.give(upload, None, &alike).await? {
+                return Ok(Some(given));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a client has to prove to be given the bytes of a new upload; `None` when it has to send
+    /// them. It is asked whether or not the bytes are here: only who has them may learn that.
+    pub fn challenge(&self, upload: &Upload) -> Option<Challenge> {
+        let is_new = matches!(upload.state(), State::Receiving { offset: 0, .. });
+        let may_be_proven =
+            self.policy.instant_upload == InstantUpload::Everyone && is_new && is_declared(upload);
+        may_be_proven.then(|| Challenge::new(upload.id(), upload.length().unwrap_or_default()))
+    }
+
+    /// Completes an upload without bytes whose client proves that it has them, and that are here.
+    /// `None` when it has to send them.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Gone`, `Busy`, and what the stores could not do.
+    pub async fn prove(
+        self: &Arc<Self>,
+        id: UploadId,
+        proof: Proof,
+    ) -> Result<Option<Upload>, Fault> {
+        let _lease = self.leases.acquire(id).await?;
+        let Stored { upload, version } = self.load(id).await?;
+        if upload.is_complete() {
+            // The answer to the proof was lost, perhaps.
+            return Ok(Some(upload));
+        }
+        let Some(challenge) = self.challenge(&upload) else { return Ok(None) };
+        for alike in self.alike(upload.declared(), &upload).await? {
+            if self.expected_proof(&challenge, &alike).await? != proof {
+                continue;
+            }
+            if let Some(given) = self.give(&upload, Some(version), &alike).await? {
+                return Ok(Some(given));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn expected_proof(
+        &self,
+        challenge: &Challenge,
+        alike: &Upload,
+    ) -> Result<Proof, StorageError> {
+        // One at a time, since each takes 64 MiB from the disk.
+        let _turn = self.work_turn.acquire().await;
+        let mut prover = challenge.prover();
+        for group in &challenge.groups {
+            let start = group.saturating_mul(GROUP_BYTES);
+            let end = start.saturating_add(GROUP_BYTES).min(alike.length().unwrap_or_default());
+            let mut reader = self.read(alike, start..end).await?;
+            loop {
+                let piece = reader.read().await?;
+                if piece.is_empty() {
+                    break;
+                }
+                prover.update(&piece);
+            }
+        }
+        Ok(prover.finish())
+    }
+
+    /// Gives a new upload hold of the bytes of a complete one.
+    async fn give(
+        self: &Arc<Self>,
+        upload: &Upload,
+        version: Option<Version>,
+        alike: &Upload,
+    ) -> Result<Option<Upload>, Fault> {
+        let (id, length) = (upload.id(), alike.length().unwrap_or_default());
+        if let Err(error) = self.data.adopt(id, vec![(alike.id(), length)]).await {
+            tracing::debug!(%error, "an upload cannot be completed at once; its bytes are to be sent");
+            self.release_unsaved(id).await;
+            return Ok(None);
+        }
+        let given = self.with_expiry(upload.clone().given(alike.digests(), self.now()));
+        if let Err(error) = self.records.save(given.clone(), version).await {
+            self.release_unsaved(id).await;
+            return Err(error.into());
+        }
+        tracing::info!(upload = %id, bytes = length, "upload is complete, its bytes were here");
+        let (engine, from) = (Arc::clone(self), alike.clone());
+        self.in_background(id, async move {
+            engine.copy_list(&from, id).await;
+            if let Err(error) = engine.join(id).await {
+                tracing::warn!(%error, "the bytes that an upload was given are not in place yet");
+            }
+        });
+        Ok(Some(given))
+    }
+
+    /// Frees the parts that no record tells of.
+    async fn release_unsaved(&self, id: UploadId) {
+        if let Err(error) = self.data.release_parts(id).await {
+            tracing::warn!(%error, "a hold of the bytes of another upload is left over");
+        }
+    }
+
+    /// Copies the list of chaining values, which would else be made anew from all bytes.
+    async fn copy_list(&self, from: &Upload, to: UploadId) {
+        let copy = async {
+            let mut at = 0_u64;
+            loop {
+                let range = at..at.saturating_add(256 << 10);
+                let read = self.data.read_list(from.id(), List::Tree, range).await?;
+                if read.is_empty() {
+                    return Ok::<_, StorageError>(());
+                }
+                let next = at.saturating_add(u64::try_from(read.len()).unwrap_or(u64::MAX));
+                self.data.write_list(to, List::Tree, vec![(at, read.to_vec())], None).await?;
+                at = next;
+            }
+        };
+        if let Err(error) = copy.await {
+            tracing::warn!(%error, "a list is not copied; it is made anew when it is asked for");
+        }
+    }
+
+    /// The complete uploads in one piece that have these digests and the length of `upload`.
+    async fn alike(
+        &self,
+        digests: ReprDigests,
+        upload: &Upload,
+    ) -> Result<Vec<Upload>, StorageError> {
+        let mut alike = Vec::new();
+        for id in self.records.alike(digests, MAX_ALIKE).await? {
+            let found = match self.load(id).await {
+                Ok(stored) => stored.upload,
+                Err(Fault::Refused(_)) => continue,
+                Err(Fault::Storage(error)) => return Err(error),
+            };
+            let is_other = id != upload.id() && found.is_complete();
+            if is_other
+                && found.length() == upload.length()
+                && *found.placement() == Placement::Whole
+                && digests.agrees(&found.digests())
+            {
+                alike.push(found);
+            }
+        }
+        Ok(alike)
+    }
+
+    /// Lets a complete upload share the bytes of an equal one that was there before, in the
+    /// background. A crash that comes before leaves it a copy of its own.
+    pub(super) fn start_sharing(self: &Arc<Self>, upload: &Upload) {
+        let has_digest = upload.digest().is_some();
+        if !has_digest || upload.length().is_none_or(|length| length < MIN_SHARED_BYTES) {
+            return;
+        }
+        let (engine, upload) = (Arc::clone(self), upload.clone());
+        self.tasks.spawn(async move {
+            let sharing = async {
+                match engine.alike(upload.digests(), &upload).await {
+                    Ok(alike) => engine.share_with_first(upload, alike),
+                    Err(error) => tracing::warn!(%error, "not looked for equal uploads"),
+                }
+            };
+            tokio::select! {
+                () = engine.stopping.cancelled() => {}
+                () = sharing => {}
+            }
+        });
+    }
+
+    fn share_with_first(self: &Arc<Self>, upload: Upload, alike: Vec<Upload>) {
+        // The one that was there first keeps its bytes: two that take each other's share nothing.
+        let age = |upload: &Upload| match *upload.state() {
+            State::Complete { at, .. } => (at, upload.id()),
+            State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => {
+                (upload.created(), upload.id())
+            }
+        };
+        let first = alike.into_iter().min_by_key(age);
+        let Some(first) = first.filter(|first| age(first) < age(&upload)) else { return };
+        let engine = Arc::clone(self);
+        self.in_background(upload.id(), async move {
+            if let Err(error) = engine.share(&upload, &first).await {
+                tracing::debug!(%error, "two equal uploads do not share their bytes");
+            }
+        });
+    }
+
+    /// Compares before it shares: the bytes that were there may have been damaged since, and a good
+    /// copy must not be given up for a bad one.
+    async fn share(&self, upload: &Upload, first: &Upload) -> Result<(), StorageError> {
+        let range = 0..upload.length().unwrap_or_default();
+        let mut own = self.read(upload, range.clone()).await?;
+        let mut other = self.read(first, range).await?;
+        loop {
+            let (left, right) = (own.read().await?, other.read().await?);
+            if left != right {
+                tracing::error!(
+                    upload = %upload.id(), other = %first.id(),
+                    "two uploads have the same digest but not the same bytes; one is damaged"
+                );
+                return Ok(());
+            }
+            if left.is_empty() {
+                break;
+            }
+        }
+        self.data.share(upload.id(), first.id()).await?;
+        tracing::debug!(upload = %upload.id(), with = %first.id(), "equal uploads share their bytes");
+        // It may have been cancelled meanwhile, and its bytes removed before they were shared.
+        let now = self.records.load(upload.id()).await?;
+        if now.is_none_or(|stored| !stored.upload.is_complete()) {
+            self.data.remove(upload.id()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a client told enough of an upload that it may be completed without its bytes.
+fn is_declared(upload: &Upload) -> bool {
+    let takes_bytes = match upload.kind() {
+        Kind::Single | Kind::Partial => true,
+        Kind::Final(_) => false,
+    };
+    takes_bytes && !upload.declared().is_empty() && upload.length().is_some_and(|length| length > 0)
+}
