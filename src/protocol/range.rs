@@ -9,6 +9,8 @@ use std::ops::Range;
 use http::HeaderMap;
 use http::header::RANGE;
 
+use super::units::{MAX_LENGTH, parse_bytes};
+
 /// More ranges than this in one request are not served as ranges (RFC 9110 §17.15).
 pub const MAX_RANGES: usize = 64;
 /// Ranges with a gap up to this between them are sent as one: the head of a part costs as much.
@@ -67,6 +69,41 @@ impl fmt::Display for ByteRange {
 /// The value of `Content-Range` in a 416 (RFC 9110 §14.4).
 pub fn unsatisfied_content_range(length: u64) -> String {
     format!("bytes */{length}")
+}
+
+/// What a `Content-Range` says (RFC 9110 §14.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentRange {
+    /// The content is these bytes.
+    Part {
+        /// Which bytes of the representation.
+        range: ByteRange,
+        /// The length of the representation, if the server knows it.
+        length: Option<u64>,
+    },
+    /// No byte that was asked for is there (416).
+    Unsatisfied {
+        /// The length of the representation.
+        length: u64,
+    },
+}
+
+/// Reads a `Content-Range`. Another unit, a malformed value, and a range that reaches beyond its
+/// own length are `None`: the content is then not to be used (RFC 9110 §14.4).
+pub fn parse_content_range(field: &str) -> Option<ContentRange> {
+    let (unit, rest) = field.trim_matches([' ', '\t']).split_once(' ')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (range, length) = rest.split_once('/')?;
+    if range == "*" {
+        return Some(ContentRange::Unsatisfied { length: parse_bytes(length)? });
+    }
+    let length = if length == "*" { None } else { Some(parse_bytes(length)?) };
+    let (first, last) = range.split_once('-')?;
+    let range = ByteRange::new(parse_bytes(first)?, parse_bytes(last)?)?;
+    let fits = range.last < length.unwrap_or(MAX_LENGTH);
+    fits.then_some(ContentRange::Part { range, length })
 }
 
 /// Which bytes a request asks for.
@@ -220,6 +257,35 @@ mod tests {
     }
 
     #[test]
+    fn a_content_range_is_read_or_not_used() {
+        let part = |first, last, length| {
+            let range = ByteRange::new(first, last).unwrap();
+            Some(ContentRange::Part { range, length })
+        };
+        assert_eq!(parse_content_range("bytes 42-1233/1234"), part(42, 1233, Some(1234)));
+        assert_eq!(parse_content_range("Bytes 42-1233/*"), part(42, 1233, None));
+        let unsatisfied = ContentRange::Unsatisfied { length: 1234 };
+        assert_eq!(parse_content_range("bytes */1234"), Some(unsatisfied));
+        for wrong in [
+            "",
+            "bytes",
+            "bytes 1-2",
+            "bytes 2-1/10",
+            "bytes 0-10/10",
+            "bytes -1/10",
+            "bytes 0-/10",
+            "bytes */*",
+            "bytes=0-1/10",
+            "items 0-1/10",
+            "bytes 0-1/+10",
+            "bytes 0-9223372036854775807/*",
+            "bytes 0-1/99999999999999999999",
+        ] {
+            assert_eq!(parse_content_range(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn a_range_that_selects_nothing_is_unsatisfiable() {
         for nothing in ["bytes=1000-", "bytes=-0", "bytes=99999999999999999999-"] {
             assert_eq!(of(nothing, 1000), Selection::Unsatisfiable, "{nothing}");
@@ -261,6 +327,27 @@ mod tests {
         let text = heads + &multipart.end();
         assert_eq!(multipart.content_length(&ranges), u64::try_from(text.len()).unwrap() + 110);
         assert!(text.contains("Content-Range: bytes 500-599/1000\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_content_range_is_read_back(
+            first in 0_u64..1 << 62,
+            more in 0_u64..1 << 61,
+            beyond in 1_u64..1 << 61,
+        ) {
+            let range = ByteRange::new(first, first + more).unwrap();
+            let length = first + more + beyond;
+            let read = parse_content_range(&range.content_range(length));
+            prop_assert_eq!(read, Some(ContentRange::Part { range, length: Some(length) }));
+            let read = parse_content_range(&unsatisfied_content_range(length));
+            prop_assert_eq!(read, Some(ContentRange::Unsatisfied { length }));
+        }
+
+        #[test]
+        fn any_text_is_a_content_range_or_not(text in "(bytes )?[-0-9*/ ]{0,12}|.*") {
+            let _ = parse_content_range(&text);
+        }
     }
 
     proptest! {

@@ -198,6 +198,23 @@ fn a_damaged_list_is_refused() {
     assert_eq!(too_long, Err(GroupListError::TooLong { length: u64::MAX }));
 }
 
+#[test]
+fn a_group_is_verified_in_whatever_pieces_it_comes() {
+    for length in [1, GROUP, 2 * GROUP + 7] {
+        let bytes = &PATTERN[..length];
+        let groups = list_of(bytes).check(Blake3Digest::of(bytes)).unwrap();
+        for (index, group) in (0_u64..).zip(bytes.chunks(GROUP)) {
+            for piece in [1000, 16 << 10, GROUP] {
+                assert!(groups.verify_pieces(index, group.chunks(piece)), "{length} {index}");
+            }
+            assert!(!groups.verify_pieces(index, group.chunks(1000).skip(1)));
+            assert!(!groups.verify_pieces(index, [group, &[0]]));
+            let last = group.len() - 1;
+            assert!(!groups.verify_pieces(index, [&group[..last], &[!group[last]]]));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
