@@ -9,6 +9,7 @@
 //! - [`check`]: whether records and bytes are as they should be, and what repairs them
 //! - [`settings`]: what the person who runs the server decides
 //! - [`client`]: HTTP as those need it who fetch and send files
+//! - [`download`]: what `get` does
 //! - [`server`]: how HTTP reaches the engine
 
 pub mod protocol;
@@ -24,5 +25,7 @@ pub mod check;
 pub mod settings;
 
 pub mod client;
+
+pub mod download;
 
 pub mod server;

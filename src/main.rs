@@ -10,6 +10,9 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
         Some(("check", matches)) => commands::check::run(matches),
+        Some(("completions", matches)) => commands::shell::completions(matches, command()),
+        Some(("get", matches)) => commands::get::run(matches),
+        Some(("man", matches)) => commands::shell::man(matches, command()),
         Some(("serve", matches)) => commands::serve::run(matches),
         _ => unreachable!("clap lets no other subcommand through"),
     }
@@ -23,5 +26,8 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .subcommand(commands::serve::command())
+        .subcommand(commands::get::command())
         .subcommand(commands::check::command())
+        .subcommand(commands::shell::completions_command())
+        .subcommand(commands::shell::man_command())
 }

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top. `lib.rs` tells them in this order.
-const LAYERS: &[&str] =
-    &["protocol", "clock", "storage", "engine", "check", "settings", "client", "server"];
+const LAYERS: &[&str] = &[
+    "protocol", "clock", "storage", "engine", "check", "settings", "client", "download", "server",
+];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -94,8 +94,9 @@ impl Content {
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
         if self.owed > 0 {
-            self.limit.take(self.owed).await;
-            self.owed = 0;
+            // Taken even when the wait is dropped.
+            let owed = std::mem::take(&mut self.owed);
+            self.limit.take(owed).await;
         }
         loop {
             match connection.next(&mut self.incoming, self.patience).await? {

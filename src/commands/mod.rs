@@ -2,7 +2,9 @@
 //! carries it out, `run`.
 
 pub(crate) mod check;
+pub(crate) mod get;
 pub(crate) mod serve;
+pub(crate) mod shell;
 
 use std::env;
 use std::process::ExitCode;

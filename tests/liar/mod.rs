@@ -1,6 +1,8 @@
 //! A server that answers exactly what a test wants, true or not.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod get;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +36,8 @@ impl Asked {
     /// The first and the last byte of a `Range` with one range.
     pub fn range(&self, length: usize) -> Option<(usize, usize)> {
         let (first, last) = self.field("range").strip_prefix("bytes=")?.split_once('-')?;
-        let last = last.parse().unwrap_or(length - 1).min(length - 1);
+        let end = length.saturating_sub(1);
+        let last = last.parse().unwrap_or(end).min(end);
         Some((first.parse().ok()?, last))
     }
 }
@@ -76,6 +79,34 @@ pub fn serve(asked: &Asked, file: &[u8], fields: &str) -> Vec<Act> {
             vec![head("206 Partial Content", part.len(), &fields), Act::Send(part.to_vec())]
         }
     }
+}
+
+/// Sends the acts, but the content bit by bit, so that there is time for several connections.
+pub fn slowly(acts: Vec<Act>, pause: Duration) -> Vec<Act> {
+    let mut slow = Vec::new();
+    for act in acts {
+        match act {
+            Act::Send(bytes) if bytes.len() > 64 << 10 => {
+                for piece in bytes.chunks(64 << 10) {
+                    slow.push(Act::Send(piece.to_vec()));
+                    slow.push(Act::Pause(pause));
+                }
+            }
+            act => slow.push(act),
+        }
+    }
+    slow
+}
+
+/// The acts up to this many bytes of content, and then another one.
+pub fn after(acts: Vec<Act>, bytes: usize, last: Act) -> Vec<Act> {
+    let mut acts = acts.into_iter();
+    let mut cut = vec![acts.next().unwrap()];
+    if let Some(Act::Send(content)) = acts.next() {
+        cut.push(Act::Send(content[..bytes.min(content.len())].to_vec()));
+    }
+    cut.push(last);
+    cut
 }
 
 /// A running server.

@@ -340,7 +340,7 @@ impl Progress {
     }
 
     /// The transfer is complete. `path` is the local file, `verified` how its bytes were verified.
-    pub fn finish(self, path: Option<&str>, verified: Option<&str>) {
+    pub fn finish(&self, path: Option<&str>, verified: Option<&str>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

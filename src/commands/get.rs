@@ -1,0 +1,121 @@
+//! `resumed get`: fetches files.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::{fs, io};
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use resumed::client::Client;
+use resumed::client::failure::{Failure, FailureKind};
+use resumed::client::report::Reporter;
+use resumed::clock::Clock;
+use resumed::download::flags::GetFlags;
+use resumed::download::{Destination, Download, Getter, parse_list};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) fn command() -> Command {
+    GetFlags::augment_args(Command::new("get"))
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
+    let flags = match GetFlags::from_arg_matches(matches) {
+        Ok(flags) => flags,
+        Err(error) => error.exit(),
+    };
+    let is_stdout = flags.output.as_deref().is_some_and(|path| path == "-");
+    let reporter = Reporter::new(flags.client.style(), is_stdout);
+    match get(&flags, is_stdout, &reporter) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(kind) => ExitCode::from(kind.exit_code()),
+    }
+}
+
+/// Fetches all there is to fetch. The kind of the first failure, each of which was told.
+fn get(flags: &GetFlags, is_stdout: bool, reporter: &Arc<Reporter>) -> Result<(), FailureKind> {
+    let told = |name: &str, failure: &Failure| {
+        reporter.failed(name, failure);
+        failure.kind()
+    };
+    let downloads = downloads(flags, is_stdout).map_err(|failure| told("get", &failure))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime
+        .map_err(|error| told("get", &Failure::network("the runtime does not start", error)))?;
+    let outcome = runtime.block_on(async {
+        let stop = stop_on_signal()
+            .map_err(|error| told("get", &Failure::network("signals cannot be awaited", error)))?;
+        let getter = Getter {
+            client: Arc::new(Client::new(flags.client.options(), Clock::System)),
+            reporter: Arc::clone(reporter),
+            connections: flags.connections.into(),
+            max_tries: flags.client.max_tries,
+            force: flags.force,
+            no_restart: flags.no_restart,
+            stop,
+        };
+        let mut first = Ok(());
+        for download in &downloads {
+            if let Err(failure) = Box::pin(getter.get(download)).await {
+                let url = download.urls.first().map(resumed::client::failure::shown);
+                let kind = told(&url.unwrap_or_default(), &failure);
+                first = first.and(Err(kind));
+                if kind == FailureKind::Interrupted {
+                    break;
+                }
+            }
+        }
+        first
+    });
+    // What still waits for a name server, say, need not be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn downloads(flags: &GetFlags, is_stdout: bool) -> Result<Vec<Download>, Failure> {
+    let to = if is_stdout { Destination::Stdout } else { Destination::Path(flags.output.clone()) };
+    let lists = match &flags.input {
+        None => vec![flags.urls.clone()],
+        Some(path) => {
+            let text = if path == "-" {
+                let mut text = String::new();
+                io::stdin().read_to_string(&mut text).map(|_| text)
+            } else {
+                fs::read_to_string(path)
+            };
+            let text = text.map_err(|error| Failure::disk("read", path, error))?;
+            parse_list(&text).map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?
+        }
+    };
+    let is_folder = flags.output.as_deref().is_none_or(std::path::Path::is_dir);
+    if lists.len() > 1 && !is_folder && !is_stdout {
+        return Err(Failure::usage("several files need a folder as --output"));
+    }
+    let expect = flags.expect.clone();
+    Ok(lists
+        .into_iter()
+        .map(|urls| Download { urls, to: to.clone(), expect: expect.clone() })
+        .collect())
+}
+
+/// What is cancelled by SIGINT and SIGTERM. A second one ends the process at once.
+fn stop_on_signal() -> io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.is_cancelled() {
+                std::process::exit(FailureKind::Interrupted.exit_code().into());
+            }
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}

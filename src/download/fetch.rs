@@ -1,0 +1,334 @@
+//! One download from its first request to the file with its name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::journal::{self, Journal, Subject};
+use super::know::{Attempt, Known, blocking};
+use super::names;
+use super::open::{self, guess};
+use super::part::{PartFile, journal_path};
+use super::plan::Plan;
+use super::source::{RangeFailure, Source};
+use super::stream::{Sink, Stream};
+use super::transfer::{self, Shared};
+use super::verify::{check_digests, is_whole};
+use crate::client::Client;
+use crate::client::failure::{Failure, shown};
+use crate::client::report::Reporter;
+use crate::protocol::checksum::Checksum;
+use crate::protocol::tree::VerifiedGroups;
+
+/// A file that changes more often while it is fetched is given up.
+const MAX_RESTARTS: usize = 5;
+
+/// Where a file goes to.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// This file, a name in this folder, or a name in the working directory.
+    Path(Option<PathBuf>),
+}
+
+/// A file to fetch.
+#[derive(Clone, Debug)]
+pub struct Download {
+    /// Where it is; all of them are the same file.
+    pub urls: Vec<Url>,
+    /// Where it goes to.
+    pub to: Destination,
+    /// What its bytes have to be.
+    pub expect: Option<Checksum>,
+}
+
+/// Fetches files.
+pub struct Getter {
+    /// Sends the requests.
+    pub client: Arc<Client>,
+    /// Tells how it goes.
+    pub reporter: Arc<Reporter>,
+    /// The connections of one download at most.
+    pub connections: usize,
+    /// The attempts in a row without progress; 0 is without an end.
+    pub max_tries: u32,
+    /// Whether a file that is there may be replaced.
+    pub force: bool,
+    /// Whether a changed file is a failure.
+    pub no_restart: bool,
+    /// Stops everything; what is there is kept.
+    pub stop: CancellationToken,
+}
+
+impl Getter {
+    /// Fetches one file. Stopped or failed it leaves what is needed to go on.
+    ///
+    /// # Errors
+    /// Why it is not there.
+    pub async fn get(&self, download: &Download) -> Result<(), Failure> {
+        let mut has_ranges = true;
+        for _ in 0..=MAX_RESTARTS {
+            let sources = download.urls.iter().cloned().map(Source::new).collect();
+            let name = name_of(download);
+            let attempt = Attempt { download, sources: Arc::new(sources), name, has_ranges };
+            match Box::pin(self.attempt(&attempt)).await {
+                Ok(()) => return Ok(()),
+                Err(RangeFailure::Failed(failure)) => return Err(failure),
+                Err(RangeFailure::Changed(how)) if self.no_restart => {
+                    return Err(Failure::changed(how));
+                }
+                Err(RangeFailure::Changed(how)) => {
+                    self.reporter.note(&attempt.name, &format!("{how}: starting again"));
+                }
+                Err(RangeFailure::NoRanges) => {
+                    has_ranges = false;
+                    let message = "the server does not keep to ranges: starting again without them";
+                    self.reporter.note(&attempt.name, message);
+                }
+            }
+        }
+        let restarts = MAX_RESTARTS;
+        Err(Failure::changed(format!("the file changed again after {restarts} restarts")))
+    }
+
+    async fn attempt(&self, attempt: &Attempt<'_>) -> Result<(), RangeFailure> {
+        let known = Box::pin(self.know(attempt)).await?;
+        if known.facts.is_coded {
+            self.reporter.note(&attempt.name, "the server sends it coded; it is stored so");
+        }
+        match &attempt.download.to {
+            Destination::Stdout => Box::pin(self.to_stdout(attempt, known)).await,
+            Destination::Path(given) => {
+                let (url, disposition) = (&known.facts.url, known.facts.disposition.as_deref());
+                let target = match guess(attempt.download, given.as_deref()) {
+                    // The name in the URL that was given goes before that of a redirect.
+                    Some(guess) if disposition.is_none() => guess,
+                    _ => names::target(given.as_deref(), disposition, url),
+                };
+                Box::pin(self.to_path(attempt, known, target)).await
+            }
+        }
+    }
+
+    async fn to_stdout(&self, attempt: &Attempt<'_>, known: Known) -> Result<(), RangeFailure> {
+        let length = known.facts.length;
+        let url = shown(&attempt.sources[known.source].url);
+        let progress = self.reporter.begin(&attempt.name, &url, length, 0);
+        progress.set_connections(1);
+        let verified = known.verified();
+        let stream = Stream {
+            client: &self.client,
+            source: &attempt.sources[known.source],
+            progress: &progress,
+            name: &attempt.name,
+            sink: Sink::Stdout,
+            has_ranges: known.facts.has_ranges && attempt.has_ranges,
+            length,
+            groups: known.groups.as_ref(),
+            digests: &known.digests,
+            max_tries: self.max_tries,
+        };
+        let outcome = Box::pin(stream.run(known.first, &self.stop)).await;
+        match outcome {
+            Ok(_) => {}
+            Err(RangeFailure::Failed(failure)) => return Err(failure.into()),
+            // What was passed on cannot be taken back.
+            Err(RangeFailure::Changed(how)) => return Err(Failure::changed(how).into()),
+            Err(RangeFailure::NoRanges) => {
+                let message = "the server does not keep to ranges, so a cut stream cannot go on";
+                return Err(Failure::unusable(message).into());
+            }
+        }
+        progress.finish(None, verified.as_deref());
+        Ok(())
+    }
+
+    async fn to_path(
+        &self,
+        attempt: &Attempt<'_>,
+        known: Known,
+        target: PathBuf,
+    ) -> Result<(), RangeFailure> {
+        if self.is_here(attempt, &known, &target).await? {
+            return Ok(());
+        }
+        let opened = target.clone();
+        let part = blocking(move || PartFile::open(&opened)).await?;
+        match known.facts.length {
+            Some(_) if known.facts.has_ranges && attempt.has_ranges => {
+                Box::pin(self.in_ranges(attempt, known, target, part)).await
+            }
+            _ => Box::pin(self.in_order(attempt, known, target, part)).await,
+        }
+    }
+
+    /// Whether the file is there already. One that is in the way is a failure.
+    async fn is_here(
+        &self,
+        attempt: &Attempt<'_>,
+        known: &Known,
+        target: &Path,
+    ) -> Result<bool, Failure> {
+        let shown_target = target.display();
+        if target.is_dir() {
+            return Err(Failure::usage(format!("{shown_target} is a folder")));
+        }
+        if !target.exists() {
+            return Ok(false);
+        }
+        let mut hint = String::new();
+        if let Some(groups) = known.groups.clone() {
+            let (path, length) = (target.to_owned(), groups.length());
+            let (is_whole, right) = blocking(move || is_whole(&groups, &path)).await?;
+            if is_whole {
+                let url = shown(&known.facts.url);
+                let progress = self.reporter.begin(&attempt.name, &url, Some(length), length);
+                let path = target.to_string_lossy();
+                progress.finish(Some(&path), known.verified().as_deref());
+                return Ok(true);
+            }
+            hint = format!(", and keeps the {} bytes of it that are right", right.total());
+        }
+        if self.force {
+            return Ok(false);
+        }
+        Err(Failure::usage(format!("{shown_target} exists; --force replaces it{hint}")))
+    }
+
+    /// From a server that cannot send ranges.
+    async fn in_order(
+        &self,
+        attempt: &Attempt<'_>,
+        known: Known,
+        target: PathBuf,
+        part: PartFile,
+    ) -> Result<(), RangeFailure> {
+        let part = Arc::new(part);
+        let name = file_name(&target);
+        let what = if known.facts.has_ranges {
+            "the length is not known"
+        } else {
+            "the server sends no ranges"
+        };
+        let message = format!("{what}: one connection, and a download that is cut starts again");
+        self.reporter.note(&name, &message);
+        let url = shown(&attempt.sources[known.source].url);
+        let progress = self.reporter.begin(&name, &url, known.facts.length, 0);
+        progress.set_connections(1);
+        let cleared = Arc::clone(&part);
+        blocking(move || cleared.clear()).await?;
+        let verified = known.verified();
+        let stream = Stream {
+            client: &self.client,
+            source: &attempt.sources[known.source],
+            progress: &progress,
+            name: &name,
+            sink: Sink::File(Arc::clone(&part)),
+            has_ranges: false,
+            length: known.facts.length,
+            groups: None,
+            digests: &known.digests,
+            max_tries: self.max_tries,
+        };
+        let length = Box::pin(stream.run(known.first, &self.stop)).await?;
+        let (force, to) = (self.force, target.clone());
+        blocking(move || {
+            // An attempt that had more may have been cut.
+            part.cut(length)?;
+            part.publish(&to, force)?;
+            journal::forget(&journal_path(&to));
+            Ok::<_, Failure>(())
+        })
+        .await?;
+        progress.finish(Some(&target.to_string_lossy()), verified.as_deref());
+        Ok(())
+    }
+
+    /// From a server that can.
+    async fn in_ranges(
+        &self,
+        attempt: &Attempt<'_>,
+        known: Known,
+        target: PathBuf,
+        part: PartFile,
+    ) -> Result<(), RangeFailure> {
+        let name = file_name(&target);
+        let verified = known.verified();
+        let Known { first, facts, source, groups, digests } = known;
+        let length = facts.length.unwrap_or_default();
+        let url = shown(&attempt.sources[source].url);
+        let root = groups.as_ref().map(VerifiedGroups::root);
+        let subject = Subject::new(url.clone(), length, facts.validator.clone(), root);
+        let (no_restart, path) = (self.no_restart, target.clone());
+        let (part, groups, start, journal) = blocking(move || {
+            let start = open::start(&path, &part, &subject, groups.as_ref(), no_restart)?;
+            // What an earlier run wrote may not have been synced.
+            part.sync()?;
+            let journal = Journal::create(&journal_path(&path), subject, start.present.clone())?;
+            Ok::<_, RangeFailure>((part, groups, start, journal))
+        })
+        .await?;
+        if let Some(note) = &start.note {
+            self.reporter.note(&name, note);
+        }
+        let plan = Plan::new(length, groups.is_some(), start.present);
+        let progress = self.reporter.begin(&name, &url, Some(length), plan.present_bytes());
+        let shared = Arc::new(Shared {
+            client: Arc::clone(&self.client),
+            progress,
+            name,
+            sources: Arc::clone(&attempt.sources),
+            validator: facts.validator,
+            is_pinned: groups.is_some() || attempt.download.expect.is_some(),
+            length,
+            part,
+            groups,
+            plan: Mutex::new(plan),
+            max_tries: self.max_tries,
+            begin: Instant::now(),
+            freed: Notify::new(),
+            active: AtomicUsize::new(0),
+            wrong: Mutex::default(),
+        });
+        let journal = Arc::new(Mutex::new(journal));
+        let moved = transfer::run(&shared, first.content, self.connections, &journal, &self.stop);
+        Box::pin(moved).await?;
+        let (force, to, work) = (self.force, target.clone(), Arc::clone(&shared));
+        blocking(move || {
+            let journal = journal_path(&to);
+            if let Err(failure) = check_digests(&work.part, length, &digests) {
+                // Nobody knows which bytes are wrong: none of them may serve again.
+                journal::forget(&journal);
+                return Err(failure);
+            }
+            work.part.publish(&to, force)?;
+            journal::forget(&journal);
+            Ok(())
+        })
+        .await?;
+        shared.progress.finish(Some(&target.to_string_lossy()), verified.as_deref());
+        Ok(())
+    }
+}
+
+/// What a download is called before its file has a name.
+fn name_of(download: &Download) -> String {
+    match &download.to {
+        Destination::Stdout => "-".to_owned(),
+        Destination::Path(given) => match guess(download, given.as_deref()) {
+            Some(path) => file_name(&path),
+            None => download.urls.first().map(shown).unwrap_or_default(),
+        },
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,300 @@
+//! What is remembered of a download: `NAME.part.journal`, beside the part file.
+//!
+//! A file of lines, each with the CRC-32C of its JSON before it; lines are only ever added, so a
+//! write that is torn leaves those before it. The first line says what is downloaded, each other
+//! one what is there of it, and the last valid one counts. It has two sets of bytes: `synced` are
+//! on stable storage, and `written` are with the operating system, which keeps them for as long as
+//! it runs: they count only as long as its boot id is the same. So the journal is never ahead of
+//! the data: not after SIGKILL, and not after a loss of power.
+//!
+//! All of this blocks; it is run on threads that may.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::part::{beside, sync_folder_of};
+use super::plan::Spans;
+use crate::client::failure::Failure;
+use crate::protocol::checksum::{Algorithm, Checksummer};
+use crate::protocol::digest::Blake3Digest;
+
+/// The form of the lines.
+const VERSION: u32 = 1;
+/// A journal that is longer is written anew.
+const MAX_BYTES: u64 = 4 << 20;
+/// What is told apart at most; no honest journal comes near.
+const MAX_READ_BYTES: u64 = 64 << 20;
+
+/// What tells one state of a file on a server from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validator {
+    /// The `ETag`, weak ones too.
+    pub etag: Option<String>,
+    /// The `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+impl Validator {
+    /// The strong entity tag (RFC 9110 §8.8.1).
+    pub fn strong_etag(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| etag.starts_with('"'))
+    }
+
+    /// Whether both are known not to be of the same state. What one of them lacks says nothing.
+    pub fn differs(&self, other: &Self) -> bool {
+        let differ = |one: &Option<String>, other: &Option<String>| matches!((one, other), (Some(one), Some(other)) if one != other);
+        match (self.strong_etag(), other.strong_etag()) {
+            (Some(one), Some(other)) => one != other,
+            _ => {
+                differ(&self.etag, &other.etag) || differ(&self.last_modified, &other.last_modified)
+            }
+        }
+    }
+}
+
+/// What is downloaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    version: u32,
+    /// Where from.
+    pub url: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Which state of it.
+    pub validator: Validator,
+    /// Its root, when groups are verified.
+    pub root: Option<Blake3Digest>,
+}
+
+impl Subject {
+    /// This is to be downloaded.
+    pub fn new(url: String, length: u64, validator: Validator, root: Option<Blake3Digest>) -> Self {
+        Self { version: VERSION, url, length, validator, root }
+    }
+
+    /// Whether bytes of the one are bytes of the other. Without anything strong it takes the same
+    /// URL and the same time of the last change; and without that, nothing is the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        if self.version != other.version || self.length != other.length {
+            return false;
+        }
+        if let (Some(one), Some(other)) = (self.root, other.root) {
+            return one == other;
+        }
+        match (self.validator.strong_etag(), other.validator.strong_etag()) {
+            (Some(one), Some(other)) => one == other,
+            _ => {
+                self.url == other.url
+                    && self.validator.last_modified.is_some()
+                    && self.validator == other.validator
+            }
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    boot: String,
+    synced: Spans,
+    written: Spans,
+}
+
+/// A journal that is written to.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    subject: Subject,
+    boot: String,
+    synced: Spans,
+    bytes: u64,
+}
+
+/// What a journal says, and of what. `None` when there is none that can be read.
+pub fn load(path: &Path) -> Option<(Subject, Spans)> {
+    if fs::metadata(path).ok()?.len() > MAX_READ_BYTES {
+        return None;
+    }
+    read(&fs::read(path).ok()?, &boot_id())
+}
+
+fn read(bytes: &[u8], boot: &str) -> Option<(Subject, Spans)> {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let subject: Subject = parse_line(lines.next()?)?;
+    if subject.version != VERSION {
+        return None;
+    }
+    let last: Option<Record> = lines.map_while(parse_line).last();
+    let there = last.map(|last| {
+        let same_boot = !boot.is_empty() && last.boot == boot;
+        if same_boot { last.written } else { last.synced }
+    });
+    Some((subject, there.unwrap_or_default()))
+}
+
+fn parse_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
+    let expected = format!("{} ", crc(json));
+    (sum == expected.as_bytes()).then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
+fn line<T: Serialize>(value: &T) -> Vec<u8> {
+    let json = serde_json::to_vec(value).expect("it is made of texts and numbers");
+    let mut line = format!("{} ", crc(&json)).into_bytes();
+    line.extend(json);
+    line.push(b'\n');
+    line
+}
+
+fn crc(json: &[u8]) -> String {
+    let mut sum = Checksummer::new(Algorithm::Crc32c);
+    sum.update(json);
+    sum.finish().digest().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is another one after each start of the system; empty when the system does not tell.
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+impl Journal {
+    /// A new journal in place of any other. `present` is on stable storage or was believed
+    /// before.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn create(path: &Path, subject: Subject, synced: Spans) -> Result<Self, Failure> {
+        let boot = boot_id();
+        let record = Record { boot: boot.clone(), synced: synced.clone(), written: synced.clone() };
+        let text = [line(&subject), line(&record)].concat();
+        let new = beside(path, ".new");
+        let made = || -> io::Result<File> {
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_data()?;
+            fs::rename(&new, path)?;
+            sync_folder_of(path)?;
+            OpenOptions::new().append(true).open(path)
+        };
+        let file = made().map_err(|error| Failure::disk("write", path, error))?;
+        let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        Ok(Self { file, path: path.to_owned(), subject, boot, synced, bytes })
+    }
+
+    /// These bytes are in the part file, and will be there if this process is killed.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn written(&mut self, written: Spans) -> Result<(), Failure> {
+        let (boot, synced) = (self.boot.clone(), self.synced.clone());
+        let record = Record { boot, synced, written };
+        let text = line(&record);
+        let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        if self.bytes.saturating_add(bytes) > MAX_BYTES {
+            let new = Self::create(&self.path, self.subject.clone(), record.synced)?;
+            *self = new;
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.file.write_all(&text).map_err(|error| Failure::disk("write", &self.path, error))
+    }
+
+    /// These bytes were synced after they were written: a loss of power leaves them.
+    pub fn synced(&mut self, synced: Spans) {
+        self.synced = synced;
+    }
+}
+
+/// The journal is not needed any more.
+pub fn forget(path: &Path) {
+    // One that is left behind is not believed without its part file.
+    let _ = fs::remove_file(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn subject() -> Subject {
+        let validator = Validator { etag: Some("\"a\"".into()), last_modified: None };
+        Subject::new("http://host/x".into(), 100, validator, None)
+    }
+
+    fn spans(end: u64) -> Spans {
+        Spans::from(vec![(0, end)])
+    }
+
+    #[test]
+    fn after_a_kill_what_was_written_is_there_and_after_a_start_what_was_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.part.journal");
+        let mut journal = Journal::create(&path, subject(), spans(10)).unwrap();
+        journal.written(spans(20)).unwrap();
+        journal.synced(spans(20));
+        journal.written(spans(30)).unwrap();
+        assert_eq!(load(&path), Some((subject(), spans(30))));
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(read(&bytes, "another boot"), Some((subject(), spans(20))));
+        assert_eq!(read(&bytes, ""), Some((subject(), spans(20))));
+    }
+
+    #[test]
+    fn it_does_not_grow_without_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.part.journal");
+        let mut journal = Journal::create(&path, subject(), Spans::default()).unwrap();
+        let many: Spans = (0..20_000).map(|at| at * 2..at * 2 + 1).collect();
+        for _ in 0..40 {
+            journal.written(many.clone()).unwrap();
+        }
+        assert!(fs::metadata(&path).unwrap().len() <= MAX_BYTES);
+        assert_eq!(load(&path), Some((subject(), many)));
+    }
+
+    #[test]
+    fn another_state_of_the_file_is_not_the_same() {
+        let with = |etag: Option<&str>, last_modified: Option<&str>, url: &str| {
+            let validator = Validator {
+                etag: etag.map(str::to_owned),
+                last_modified: last_modified.map(str::to_owned),
+            };
+            Subject::new(url.to_owned(), 100, validator, None)
+        };
+        assert!(with(Some("\"a\""), None, "u").is_same(&with(Some("\"a\""), Some("x"), "v")));
+        assert!(!with(Some("\"a\""), Some("x"), "u").is_same(&with(Some("\"b\""), Some("x"), "u")));
+        assert!(with(None, Some("x"), "u").is_same(&with(None, Some("x"), "u")));
+        assert!(!with(None, Some("x"), "u").is_same(&with(None, Some("x"), "v")));
+        assert!(!with(None, None, "u").is_same(&with(None, None, "u")), "nothing tells them apart");
+        assert!(!with(Some("W/\"a\""), None, "u").is_same(&with(Some("W/\"a\""), None, "u")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_torn_or_damaged_journal_is_at_most_behind(
+            records in 1_u64..20,
+            cut in any::<proptest::sample::Index>(),
+            flipped in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let mut bytes = line(&subject());
+            for end in 1..=records {
+                let (synced, written) = (spans(end), spans(end + 1));
+                bytes.extend(line(&Record { boot: "b".into(), synced, written }));
+            }
+            bytes.truncate(cut.index(bytes.len() + 1));
+            if let Some(flipped) = flipped.filter(|_| !bytes.is_empty()) {
+                let at = flipped.index(bytes.len());
+                bytes[at] ^= 1;
+            }
+            if let Some((read, there)) = read(&bytes, "c") {
+                prop_assert_eq!(read, subject());
+                prop_assert!(there.total() <= records);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A list of downloads: one a line, with the URLs of the same file beside each other.
+
+use url::Url;
+
+/// Reads a list. Each line has the URLs of one file, with spaces between; empty lines, and those
+/// that begin with `#`, do not count.
+///
+/// # Errors
+/// The number of the first wrong line, from 1, and what is wrong with it.
+pub fn parse_list(text: &str) -> Result<Vec<Vec<Url>>, String> {
+    let lines = text.lines().enumerate();
+    let lines = lines.map(|(index, line)| (index.saturating_add(1), line.trim()));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(number, line)| {
+            let urls = line.split_whitespace().map(parse_url);
+            urls.collect::<Result<_, _>>().map_err(|error| format!("line {number}: {error}"))
+        })
+        .collect()
+}
+
+/// Reads a URL that can be fetched. One without a scheme is `http://`, as with curl.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
+    let url =
+        if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
+    let url = url.map_err(|error| format!("{text:?} is no URL: {error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        scheme => {
+            Err(format!("{text:?} is {scheme}://, but only http:// and https:// can be fetched"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_urls_of_one_file() {
+        let list = parse_list("# files\nhttp://a/x\thttp://b/x\n\n  https://c/y \n").unwrap();
+        let lengths: Vec<usize> = list.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 1]);
+        assert!(parse_list("http://a/x\nftp://b/x").unwrap_err().starts_with("line 2:"));
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_is_http() {
+        assert_eq!(parse_url("host:8080/x").unwrap().as_str(), "http://host:8080/x");
+        assert!(parse_url("http://").is_err());
+    }
+}

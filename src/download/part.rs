@@ -1,0 +1,180 @@
+//! The file that bytes arrive in: `NAME.part`, until all of it is there and right.
+//!
+//! All of this blocks; it is run on threads that may.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with};
+use rustix::io::{Errno, pwritev};
+
+use crate::client::failure::Failure;
+
+/// The pieces that one system call takes (Linux: `IOV_MAX`).
+const MAX_SLICES: usize = 1024;
+
+/// The path of the file that `target` arrives in.
+pub fn part_path(target: &Path) -> PathBuf {
+    beside(target, ".part")
+}
+
+/// The path of the journal beside it.
+pub fn journal_path(target: &Path) -> PathBuf {
+    beside(target, ".part.journal")
+}
+
+/// The path of a file beside another one: its name with something behind it.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+/// A file that is being written, by this process alone.
+#[derive(Debug)]
+pub struct PartFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl PartFile {
+    /// Opens the part file of `target`, or makes it.
+    ///
+    /// # Errors
+    /// The disk, or another process that writes it.
+    pub fn open(target: &Path) -> Result<Self, Failure> {
+        let path = part_path(target);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|error| Failure::disk("open", &path, error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { file, path }),
+            Err(Errno::WOULDBLOCK) => {
+                Err(Failure::usage(format!("another process is downloading to {}", path.display())))
+            }
+            Err(error) => Err(Failure::disk("lock", &path, error.into())),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length in bytes now.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn length(&self) -> Result<u64, Failure> {
+        let metadata = self.file.metadata();
+        Ok(metadata.map_err(|error| Failure::disk("look at", &self.path, error))?.len())
+    }
+
+    /// Gives it this length, and the room for it: a full disk is noticed now.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn allocate(&self, length: u64) -> Result<(), Failure> {
+        let failed = |error| Failure::disk("make room for", &self.path, error);
+        if length > 0 {
+            match fallocate(&self.file, FallocateFlags::empty(), 0, length) {
+                // Some file systems cannot.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+        self.file.set_len(length).map_err(failed)
+    }
+
+    /// Cuts it to this length.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn cut(&self, length: u64) -> Result<(), Failure> {
+        self.file.set_len(length).map_err(|error| Failure::disk("cut", &self.path, error))
+    }
+
+    /// Empties it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn clear(&self) -> Result<(), Failure> {
+        self.cut(0)
+    }
+
+    /// Writes these pieces one after the other from `offset` on.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write(&self, offset: u64, pieces: &[Bytes]) -> Result<(), Failure> {
+        let failed = |error| Failure::disk("write", &self.path, error);
+        let mut at = offset;
+        for pieces in pieces.chunks(MAX_SLICES) {
+            let mut slices: Vec<IoSlice<'_>> =
+                pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut slices = &mut slices[..];
+            while !slices.is_empty() {
+                match pwritev(&self.file, slices, at) {
+                    Ok(0) => return Err(failed(io::ErrorKind::WriteZero.into())),
+                    Ok(written) => {
+                        at = at.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+                        IoSlice::advance_slices(&mut slices, written);
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(failed(error.into())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads as many bytes as `buffer` has.
+    ///
+    /// # Errors
+    /// The disk, and the end of the file.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Failure> {
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(|error| Failure::disk("read", &self.path, error))
+    }
+
+    /// Returns when what was written is on stable storage.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn sync(&self) -> Result<(), Failure> {
+        self.file.sync_data().map_err(|error| Failure::disk("sync", &self.path, error))
+    }
+
+    /// Gives the complete file its name. What had that name is replaced only with `replaces`.
+    ///
+    /// # Errors
+    /// The disk, or a file with that name.
+    pub fn publish(&self, target: &Path, replaces: bool) -> Result<(), Failure> {
+        self.sync()?;
+        let failed = |error| Failure::disk("give its name to", target, error);
+        let flags = if replaces { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let here = rustix::fs::CWD;
+        match renameat_with(here, &self.path, here, target, flags) {
+            Ok(()) => {}
+            // A file system without such a rename; the name was free a moment ago.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                if !replaces && target.exists() {
+                    return Err(failed(io::ErrorKind::AlreadyExists.into()));
+                }
+                std::fs::rename(&self.path, target).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        sync_folder_of(target).map_err(|error| Failure::disk("sync the folder of", target, error))
+    }
+}
+
+/// Makes a new name outlive the loss of power.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}

@@ -1,0 +1,264 @@
+//! A file of a known length comes over several connections into its part file, and the journal
+//! follows.
+//!
+//! It begins with the one connection that the first answer came on. The others are opened when that
+//! one does not bring the file fast enough; see [`Ramp`].
+
+mod pump;
+mod store;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::worker::Worker;
+use super::journal::{Journal, Validator};
+use super::part::PartFile;
+use super::plan::{Plan, Spans};
+use super::source::{RangeFailure, Source};
+use crate::client::failure::Failure;
+use crate::client::report::Progress;
+use crate::client::{Answer, Client};
+use crate::protocol::tree::VerifiedGroups;
+
+/// The journal is written so often.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The part file is synced so often, for the case that the power fails.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
+
+/// What all connections of one download share.
+pub(super) struct Shared {
+    pub(super) client: Arc<Client>,
+    pub(super) progress: Progress,
+    pub(super) name: String,
+    pub(super) sources: Arc<Vec<Source>>,
+    /// The state of the file that is fetched.
+    pub(super) validator: Validator,
+    /// Whether the content is known to be right by a digest, whoever sends it.
+    pub(super) is_pinned: bool,
+    pub(super) length: u64,
+    pub(super) part: PartFile,
+    pub(super) groups: Option<VerifiedGroups>,
+    pub(super) plan: Mutex<Plan>,
+    pub(super) max_tries: u32,
+    pub(super) begin: Instant,
+    pub(super) freed: Notify,
+    pub(super) active: AtomicUsize,
+    pub(super) wrong: Mutex<BTreeMap<u64, u32>>,
+}
+
+impl Shared {
+    pub(super) fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    /// Whether bytes of this source may stand beside those of the first one.
+    fn is_mirror(&self, source: &Source) -> bool {
+        let own = source.validator();
+        let own = own.as_ref().and_then(Validator::strong_etag);
+        self.is_pinned || own.is_some() && own == self.validator.strong_etag()
+    }
+}
+
+/// Fetches what the plan lacks, on at most so many connections. The journal is up to date when it
+/// returns, also after a failure and when `stop` was cancelled.
+pub(super) async fn run(
+    shared: &Arc<Shared>,
+    opened: Option<(u64, Answer)>,
+    max_connections: usize,
+    journal: &Arc<Mutex<Journal>>,
+    stop: &CancellationToken,
+) -> Result<(), RangeFailure> {
+    let halt = stop.child_token();
+    let mut crew = Crew { shared, workers: JoinSet::new(), halt: halt.clone(), spawned: 0 };
+    crew.spawn(opened);
+    let mut keeper = Keeper::new(shared, journal);
+    let outcome = crew.run(max_connections, &mut keeper, stop).await;
+    halt.cancel();
+    while crew.workers.join_next().await.is_some() {}
+    let saved = keeper.end().await;
+    outcome.and(saved.map_err(RangeFailure::from))
+}
+
+/// The connections at work.
+struct Crew<'a> {
+    shared: &'a Arc<Shared>,
+    workers: JoinSet<Result<(), RangeFailure>>,
+    halt: CancellationToken,
+    spawned: usize,
+}
+
+impl Crew<'_> {
+    fn spawn(&mut self, opened: Option<(u64, Answer)>) {
+        let (shared, stop) = (Arc::clone(self.shared), self.halt.clone());
+        let worker = Worker { shared, number: self.spawned, stop };
+        self.workers.spawn(worker.run(opened));
+        self.spawned = self.spawned.saturating_add(1);
+    }
+
+    async fn run(
+        &mut self,
+        max_connections: usize,
+        keeper: &mut Keeper,
+        stop: &CancellationToken,
+    ) -> Result<(), RangeFailure> {
+        let shared = self.shared;
+        let mut ramp = Ramp::new(shared);
+        let mut watch = std::pin::pin!(shared.progress.watch());
+        loop {
+            tokio::select! {
+                ended = self.workers.join_next() => match ended {
+                    None => return Ok(()),
+                    Some(Ok(ended)) => self.ended(ended)?,
+                    Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                },
+                () = sleep_until(ramp.at), if self.spawned < max_connections => {
+                    for _ in 0..ramp.more(shared).min(max_connections - self.spawned) {
+                        self.spawn(None);
+                    }
+                }
+                () = sleep_until(keeper.at) => keeper.save().await?,
+                () = &mut watch => {}
+                () = stop.cancelled() => return Err(Failure::interrupted().into()),
+            }
+            shared.progress.set_connections(shared.active.load(Ordering::Relaxed));
+        }
+    }
+
+    /// A connection ended. That is a failure of the whole only if no other is left, or none would
+    /// do better.
+    fn ended(&self, ended: Result<(), RangeFailure>) -> Result<(), RangeFailure> {
+        match ended {
+            Err(RangeFailure::Failed(failure))
+                if !self.workers.is_empty() && failure.is_transient() =>
+            {
+                let left = self.workers.len();
+                let message = format!("{failure}; going on with {left} connections at most");
+                self.shared.progress.reporter().note(&self.shared.name, &message);
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+}
+
+/// Decides when further connections are opened. More of them help where a server or the way
+/// there holds each of them back, and cost where nothing does: so not if the file will be there in
+/// half a second anyway, and not, for a while, if the one brings more than such limits do.
+struct Ramp {
+    at: Instant,
+    before: (Instant, u64),
+}
+
+impl Ramp {
+    const FIRST_LOOK: Duration = Duration::from_millis(50);
+    const NEXT_LOOK: Duration = Duration::from_millis(100);
+    /// In bytes a second.
+    const FAST: u64 = 256 << 20;
+
+    fn new(shared: &Shared) -> Self {
+        let now = Instant::now();
+        Self { at: now + Self::FIRST_LOOK, before: (now, shared.progress.bytes()) }
+    }
+
+    /// How many more to open now.
+    fn more(&mut self, shared: &Shared) -> usize {
+        let (now, bytes) = (Instant::now(), shared.progress.bytes());
+        let ms = u64::try_from((now - self.before.0).as_millis()).unwrap_or(u64::MAX).max(1);
+        let moved = bytes.saturating_sub(self.before.1);
+        self.before = (now, bytes);
+        self.at = now + Self::NEXT_LOOK;
+        wanted(moved.saturating_mul(1000) / ms, shared.length.saturating_sub(bytes))
+    }
+}
+
+fn wanted(bytes_per_s: u64, rest: u64) -> usize {
+    let left_ms = rest.saturating_mul(1000) / bytes_per_s.max(1);
+    match (left_ms, bytes_per_s >= Ramp::FAST) {
+        (..500, _) => 0,
+        (..5000, true) => 0,
+        (_, true) => 1,
+        (_, false) => usize::MAX,
+    }
+}
+
+/// Keeps the journal.
+struct Keeper {
+    shared: Arc<Shared>,
+    journal: Arc<Mutex<Journal>>,
+    at: Instant,
+    synced_at: Instant,
+    syncing: Option<JoinHandle<Result<Spans, Failure>>>,
+}
+
+impl Keeper {
+    fn new(shared: &Arc<Shared>, journal: &Arc<Mutex<Journal>>) -> Self {
+        let now = Instant::now();
+        let (shared, journal) = (Arc::clone(shared), Arc::clone(journal));
+        Self { shared, journal, at: now + SAVE_EVERY, synced_at: now, syncing: None }
+    }
+
+    /// Notes what is written, and what was synced meanwhile. A sync may take its time: nobody
+    /// waits for it here.
+    async fn save(&mut self) -> Result<(), Failure> {
+        if let Some(syncing) = self.syncing.take_if(|syncing| syncing.is_finished()) {
+            let synced = joined(syncing).await?;
+            self.journal.lock().synced(synced);
+        }
+        if self.syncing.is_none() && self.synced_at.elapsed() >= SYNC_EVERY {
+            self.synced_at = Instant::now();
+            let shared = Arc::clone(&self.shared);
+            self.syncing = Some(spawn_blocking(move || {
+                let before = shared.plan.lock().checkpoint();
+                shared.part.sync().map(|()| before)
+            }));
+        }
+        let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
+        let saved = spawn_blocking(move || {
+            let there = shared.plan.lock().checkpoint();
+            journal.lock().written(there)
+        });
+        self.at = Instant::now() + SAVE_EVERY;
+        joined(saved).await
+    }
+
+    async fn end(mut self) -> Result<(), Failure> {
+        if let Some(syncing) = self.syncing.take() {
+            joined(syncing).await?;
+        }
+        if self.shared.plan.lock().is_complete() {
+            return Ok(());
+        }
+        self.save().await
+    }
+}
+
+async fn joined<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_opened_where_one_is_held_back() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(wanted(0, 100 * MIB), usize::MAX, "nothing comes");
+        assert_eq!(wanted(20 * MIB, 1000 * MIB), usize::MAX);
+        assert_eq!(wanted(20 * MIB, 5 * MIB), 0, "it is nearly there");
+        assert_eq!(wanted(1000 * MIB, 1000 * MIB), 0, "nothing holds it back");
+        assert_eq!(wanted(1000 * MIB, 100_000 * MIB), 1, "it takes long all the same");
+    }
+}

@@ -1,0 +1,148 @@
+//! One connection after the other: claims, fetches, and tries again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::pump::Pump;
+use crate::client::Answer;
+use crate::client::failure::Failure;
+use crate::client::retry::{Retries, random};
+use crate::download::plan::Granted;
+use crate::download::source::{RangeFailure, Source, open_range};
+
+/// Who is free looks again after this time at the latest.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// An answer that is there already, and where its content begins.
+pub(super) type Opened = Option<(u64, Answer)>;
+
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: usize,
+    pub(super) stop: CancellationToken,
+}
+
+impl Worker {
+    /// Fetches until nothing is missing, or nothing helps.
+    pub(super) async fn run(self, mut opened: Opened) -> Result<(), RangeFailure> {
+        let shared = &self.shared;
+        let mut retries = Retries::new(shared.max_tries);
+        let (mut pace, mut has_moved) = (None, false);
+        while let Some(granted) = self.next_claim(pace).await {
+            shared.active.fetch_add(1, Ordering::Relaxed);
+            let (came, outcome) = Box::pin(self.fetch(&granted, &mut opened, &retries)).await;
+            let others = shared.active.fetch_sub(1, Ordering::Relaxed) > 1;
+            pace = shared.plan.lock().release(granted.id, shared.now()).or(pace);
+            shared.freed.notify_waiters();
+            if came > 0 {
+                has_moved = true;
+                retries.progressed();
+            }
+            let Err(failure) = outcome else { continue };
+            let failure = match failure {
+                RangeFailure::Failed(failure) => failure,
+                other => return Err(other),
+            };
+            // A server that does not want so many connections says so to the new ones.
+            if self.number > 0 && !has_moved && others && failure.is_transient() {
+                return Err(failure.into());
+            }
+            let (wait, failure) = retries.after(failure, random())?;
+            shared.progress.reporter().retry(&shared.name, &failure, wait, retries.failed());
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do. `None` when all is done, or is to stop.
+    async fn next_claim(&self, pace: Option<u64>) -> Option<Granted> {
+        let shared = &self.shared;
+        loop {
+            let freed = shared.freed.notified();
+            if self.stop.is_cancelled() {
+                return None;
+            }
+            {
+                let mut plan = shared.plan.lock();
+                if plan.is_complete() {
+                    return None;
+                }
+                if let Some(granted) = plan.claim(shared.now(), pace) {
+                    return Some(granted);
+                }
+            }
+            tokio::select! {
+                () = freed => {}
+                () = sleep(LOOK_AGAIN) => {}
+                () = self.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    /// How many bytes came, and how it ended.
+    async fn fetch(
+        &self,
+        granted: &Granted,
+        opened: &mut Opened,
+        retries: &Retries,
+    ) -> (u64, Result<(), RangeFailure>) {
+        let shared = &self.shared;
+        let start = granted.range.start;
+        let (answer, available) = match opened.take() {
+            Some((from, answer)) if from == start => (answer, shared.length.saturating_sub(from)),
+            _ => match self.open(granted, retries).await {
+                Ok(opened) => opened,
+                Err(failure) => return (0, Err(failure)),
+            },
+        };
+        let mut pump = Pump::new(shared, granted.id, start);
+        let outcome = pump.run(answer, available, &self.stop).await;
+        (pump.came, outcome.map_err(RangeFailure::from))
+    }
+
+    /// Asks one of the sources, another one after each failure.
+    async fn open(
+        &self,
+        granted: &Granted,
+        retries: &Retries,
+    ) -> Result<(Answer, u64), RangeFailure> {
+        let shared = &self.shared;
+        let usable: Vec<&Source> =
+            shared.sources.iter().filter(|source| source.is_usable()).collect();
+        let turn = usize::try_from(retries.failed()).unwrap_or_default().wrapping_add(self.number);
+        let Some(source) = usable.get(turn % usable.len().max(1)) else {
+            return Err(Failure::unusable("no server is left to ask").into());
+        };
+        let was_known = source.validator().is_some();
+        let opening = open_range(&shared.client, source, &granted.range, shared.length);
+        let opened = tokio::select! {
+            opened = opening => opened,
+            () = self.stop.cancelled() => return Err(Failure::interrupted().into()),
+        };
+        let is_only = usable.len() == 1;
+        let why = match opened {
+            Ok(opened) if was_known || shared.is_mirror(source) => return Ok(opened),
+            Ok(_) if is_only => {
+                return Err(RangeFailure::Changed(format!("{} has another file", source.url)));
+            }
+            Ok(_) => "has perhaps another file".to_owned(),
+            Err(RangeFailure::Failed(failure)) if failure.is_transient() || is_only => {
+                return Err(failure.into());
+            }
+            Err(failure) if is_only => return Err(failure),
+            Err(RangeFailure::Failed(failure)) => failure.to_string(),
+            Err(RangeFailure::Changed(how)) => how,
+            Err(RangeFailure::NoRanges) => "does not send ranges".to_owned(),
+        };
+        source.give_up();
+        Err(Failure::broken_answer(format!("{} is not asked any more: {why}", source.url)).into())
+    }
+}

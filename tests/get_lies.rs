@@ -1,0 +1,270 @@
+//! `get` against servers that break, change their minds and lie.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod liar;
+
+use std::time::{Duration, Instant};
+
+use liar::get::{Setup, assert_same, pattern};
+use liar::{Act, Liar, after, bare, head, serve, slowly};
+use resumed::client::failure::FailureKind;
+
+const MIB: usize = 1 << 20;
+const TAG: &str = "ETag: \"a\"\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_file_comes_over_several_connections() {
+    let file = pattern(4 * MIB + 77, 1);
+    let served = file.clone();
+    let server =
+        Liar::start(move |asked| slowly(serve(asked, &served, TAG), Duration::from_millis(40)))
+            .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+    assert_eq!(setup.names(), ["file"], "nothing is left behind");
+    let asked = server.asked();
+    assert_eq!(asked[0].field("range"), "bytes=0-");
+    assert!(asked.len() >= 4, "{}", asked.len());
+    assert!(asked[1..].iter().all(|asked| asked.field("if-range") == "\"a\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_answers_go_on_where_they_were_cut() {
+    let file = pattern(3 * MIB, 2);
+    let served = file.clone();
+    let server =
+        Liar::start(move |asked| after(serve(asked, &served, TAG), 700_000, Act::Close)).await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+    let mut starts: Vec<_> =
+        server.asked().iter().map(|asked| asked.range(3 * MIB).unwrap().0).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    assert_eq!(starts.len(), server.asked().len(), "no place is asked for twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_connection_is_taken_over_by_another() {
+    let file = pattern(8 * MIB, 3);
+    let served = file.clone();
+    let server = Liar::start(move |asked| {
+        let acts = serve(asked, &served, TAG);
+        if asked.before == 0 {
+            after(acts, 100_000, Act::Hang)
+        } else {
+            slowly(acts, Duration::from_millis(10))
+        }
+    })
+    .await;
+    let mut setup = Setup::new();
+    setup.stall_timeout = Duration::from_secs(50);
+    let begin = Instant::now();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_same(&setup.content(), &file);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_meanwhile_is_fetched_again_and_never_mixed() {
+    let files = [pattern(3 * MIB, 4), pattern(3 * MIB, 5)];
+    let served = files.clone();
+    let answer = move |asked: &liar::Asked| {
+        if asked.before == 0 {
+            return after(serve(asked, &served[0], "ETag: \"a\"\r\n"), MIB, Act::Close);
+        }
+        let is_same = ["", "\"b\""].contains(&asked.field("if-range"));
+        let mut asked = asked.clone();
+        if !is_same {
+            asked.fields.remove("range");
+        }
+        serve(&asked, &served[1], "ETag: \"b\"\r\n")
+    };
+    let server = Liar::start(answer.clone()).await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &files[1]);
+
+    let server = Liar::start(answer).await;
+    let mut setup = Setup::new();
+    setup.no_restart = true;
+    let failure = setup.get(&[server.url("/x")]).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Changed, "{failure}");
+    assert!(!setup.path().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ignores_if_range_does_not_mix_the_versions() {
+    // It goes on with ranges of the new file, as if nothing had happened.
+    let files = [pattern(3 * MIB, 6), pattern(3 * MIB, 7)];
+    let served = files.clone();
+    let server = Liar::start(move |asked| match asked.before {
+        0 => after(serve(asked, &served[0], "ETag: \"a\"\r\n"), MIB, Act::Close),
+        _ => serve(asked, &served[1], "ETag: \"b\"\r\n"),
+    })
+    .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &files[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_length_is_another_file() {
+    let files = [pattern(3 * MIB, 8), pattern(2 * MIB, 9)];
+    let served = files.clone();
+    let server = Liar::start(move |asked| match asked.before {
+        0 => after(serve(asked, &served[0], ""), MIB, Act::Close),
+        _ => serve(asked, &served[1], ""),
+    })
+    .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &files[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_that_was_not_asked_for_is_not_believed() {
+    let file = pattern(2 * MIB, 10);
+    let served = file.clone();
+    let server = Liar::start(move |asked| match asked.before {
+        0 => after(serve(asked, &served, TAG), MIB, Act::Close),
+        1 => {
+            // Bytes from elsewhere, and it says so.
+            let range = format!("Content-Range: bytes 0-99/{}\r\n{TAG}", served.len());
+            vec![head("206 Partial Content", 100, &range), Act::Send(served[..100].to_vec())]
+        }
+        2 => vec![head("206 Partial Content", 100, TAG), Act::Send(served[..100].to_vec())],
+        _ => serve(asked, &served, TAG),
+    })
+    .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_in_place_of_a_range_ends_in_the_whole() {
+    let file = pattern(2 * MIB, 11);
+    let served = file.clone();
+    let server = Liar::start(move |asked| {
+        let acts = serve(asked, &served, TAG);
+        match asked.before {
+            0 => after(acts, MIB, Act::Close),
+            _ => vec![head("200 OK", served.len(), TAG), Act::Send(served.clone())],
+        }
+    })
+    .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_redirects_and_refusals_have_exit_codes_of_their_own() {
+    let server = Liar::start(|asked| match asked.target.as_str() {
+        "/circle" => bare("302 Found", "Location: /circle\r\n"),
+        "/gone" => bare("410 Gone", ""),
+        _ => bare("503 Later", "Retry-After: 0\r\n"),
+    })
+    .await;
+    for (path, kind, asked) in [
+        ("/circle", FailureKind::Network, 11),
+        ("/gone", FailureKind::Status, 1),
+        ("/later", FailureKind::Status, 2),
+    ] {
+        let before = server.asked().len();
+        let mut setup = Setup::new();
+        setup.max_tries = 2;
+        let failure = setup.get(&[server.url(path)]).await.unwrap_err();
+        assert_eq!(failure.kind(), kind, "{path}: {failure}");
+        assert_eq!(server.asked().len() - before, asked, "{path}");
+        assert!(setup.names().is_empty(), "{:?}", setup.names());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_after_is_honoured() {
+    let file = pattern(1000, 12);
+    let served = file.clone();
+    let server = Liar::start(move |asked| match asked.before {
+        0 => bare("429 Too Many Requests", "Retry-After: 2\r\n"),
+        _ => serve(asked, &served, TAG),
+    })
+    .await;
+    let setup = Setup::new();
+    let begin = Instant::now();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(2));
+    assert_same(&setup.content(), &file);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_allows_one_connection_is_fetched_from_over_one() {
+    let file = pattern(3 * MIB, 13);
+    let served = file.clone();
+    let server = Liar::start(move |asked| match asked.connection {
+        0 => slowly(serve(asked, &served, TAG), Duration::from_millis(30)),
+        _ => bare("503 Too Many Connections", ""),
+    })
+    .await;
+    let setup = Setup::new();
+    let begin = Instant::now();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_without_ranges_or_length_stream() {
+    let file = pattern(2 * MIB + 5, 14);
+    let served = file.clone();
+    let server = Liar::start(move |asked| match (asked.target.as_str(), asked.before) {
+        ("/plain", 0) => {
+            let acts = vec![head("200 OK", served.len(), ""), Act::Send(served.clone())];
+            after(acts, MIB, Act::Close)
+        }
+        ("/plain", _) => vec![head("200 OK", served.len(), ""), Act::Send(served.clone())],
+        _ => vec![
+            Act::Send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec()),
+            Act::Send(served.clone()),
+            Act::Close,
+        ],
+    })
+    .await;
+    for path in ["/plain", "/endless"] {
+        let setup = Setup::new();
+        setup.get(&[server.url(path)]).await.unwrap();
+        assert_same(&setup.content(), &file);
+        assert_eq!(setup.names(), ["file"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_is_a_file() {
+    let server = Liar::start(|asked| serve(asked, b"", TAG)).await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_eq!(setup.content(), b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_takes_part_only_with_the_same_file() {
+    let file = pattern(4 * MIB, 20);
+    let other = pattern(4 * MIB, 21);
+    let start = |file: Vec<u8>, tag: &'static str| {
+        Liar::start(move |asked| slowly(serve(asked, &file, tag), Duration::from_millis(30)))
+    };
+    let first = start(file.clone(), TAG).await;
+    let same = start(file.clone(), TAG).await;
+    let different = start(other, "ETag: \"z\"\r\n").await;
+    let setup = Setup::new();
+    setup.get(&[first.url("/x"), same.url("/x"), different.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+    assert!(!same.asked().is_empty());
+
+    let gone = Liar::start(|_| bare("404 Not Found", "")).await;
+    let setup = Setup::new();
+    setup.get(&[gone.url("/x"), first.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+}
