@@ -279,7 +279,21 @@ async fn scratch_and_foreign_files_are_told_and_left_alone() {
 async fn a_store_whose_data_is_missing_as_a_whole_is_not_repaired_unless_forced() {
     let used = used().await;
     let data = used.folder.path();
-    fs::remove_dir_all(data.join("uploads")).unwrap();
+    // Without any of it, it may be that a disk is not mounted.
+    let (uploads, away) = (data.join("uploads"), data.join("away"));
+    fs::rename(&uploads, &away).unwrap();
+    for flags in [&["check"][..], &["check", "--repair", "--force"]] {
+        let (code, printed, said) = run(flags, data);
+        assert_eq!((code, printed.as_str()), (2, ""));
+        assert!(said.contains("mounted"), "{said}");
+    }
+    fs::rename(&away, &uploads).unwrap();
+    for entry in fs::read_dir(&uploads).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
     assert_eq!(check(data, &[]).0, 1);
     let (code, printed, said) = run(&["check", "--repair"], data);
     assert_eq!((code, printed.as_str()), (2, ""));

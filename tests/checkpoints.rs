@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use resumed::clock::Clock;
 use resumed::engine::content::{Content, Piece};
-use resumed::engine::{Engine, Policy};
+use resumed::engine::{Engine, Fault, Policy};
 use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
+use resumed::protocol::digest::Blake3Digest;
 use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
@@ -38,7 +39,8 @@ impl Content for Stalling {
 
 fn engine_on(store: &MemoryStore) -> Arc<Engine> {
     let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
-    Engine::new(records, data, Clock::manual(Timestamp(0)), Policy::default())
+    let policy = Policy { keeps_tree: true, ..Policy::default() };
+    Engine::new(records, data, Clock::manual(Timestamp(0)), policy)
 }
 
 /// A new upload of ten bytes, and an append to it.
@@ -104,8 +106,57 @@ async fn content_that_found_no_room_gives_back_what_it_took() {
     let engine = engine_on(&store);
     let (id, append) = create(&engine, None).await;
     store.set_room(6);
+    // It came in one piece, so that nothing was written before it.
     let content = Box::new(Stalling(Some(Bytes::from_static(b"helloworld"))));
     engine.append(id, append, content).await.unwrap_err();
     assert_eq!(engine.look(id).await.unwrap().offset(), Some(0));
     assert_eq!(store.room().await.unwrap(), 6);
+}
+
+/// Pieces that are each written by themselves.
+struct Large(Vec<Bytes>);
+
+impl Content for Large {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
+        Poll::Ready(self.0.pop().map_or(Piece::End, Piece::Bytes))
+    }
+
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_the_room_was_used_up_is_kept() {
+    const PIECE: usize = 1 << 20;
+    let store = MemoryStore::new();
+    let engine = engine_on(&store);
+    let creation = Creation {
+        kind: Kind::Single,
+        length: Some(4 << 20),
+        metadata: Metadata::default(),
+        declared: ReprDigests::default(),
+        content: None,
+    };
+    let id = engine.create(creation, Box::new(Stalling(None))).await.unwrap().id();
+    let pieces: Vec<_> = (0..4_u8).map(|number| Bytes::from(vec![number; PIECE])).collect();
+    let append = |offset| Append {
+        offset,
+        length: None,
+        content_length: None,
+        completion: Completion::AtLength,
+        checksum: None,
+        max_bytes: None,
+    };
+    store.set_room(5 << 19);
+    let content = Large(pieces.iter().rev().cloned().collect());
+    let refused = engine.append(id, append(0), Box::new(content)).await.unwrap_err();
+    assert!(matches!(refused, Fault::Refused(Refusal::NoRoom)), "{refused}");
+    assert_eq!(engine.look(id).await.unwrap().offset(), Some(2 << 20));
+    assert_eq!(store.room().await.unwrap(), 1 << 19, "the half of a piece is scratch");
+    store.set_room(8 << 20);
+    let content = Large(pieces[2..].iter().rev().cloned().collect());
+    let upload = engine.append(id, append(2 << 20), Box::new(content)).await.unwrap();
+    let whole = pieces.concat();
+    assert_eq!(upload.digests().blake3, Some(Blake3Digest::of(&whole)));
 }

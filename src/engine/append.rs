@@ -16,7 +16,7 @@ use super::digests::Digests;
 use super::lease::Lease;
 use super::{Engine, Fault};
 use crate::protocol::refusal::Refusal;
-use crate::protocol::upload::{Admission, GoneReason, Upload};
+use crate::protocol::upload::{Admission, GoneReason, State, Upload};
 use crate::storage::{DataWriter, Failure, StorageError, Stored, Version};
 
 /// The bytes after which a running append is made durable.
@@ -25,6 +25,10 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// A writer lets go of what it holds open when nothing came for this long.
 const LULL: Duration = Duration::from_millis(250);
+
+fn is_full(written: &Result<(), StorageError>) -> bool {
+    matches!(written, Err(StorageError { failure: Failure::Full(_), .. }))
+}
 
 /// An append that was admitted and runs.
 pub(super) struct Appending {
@@ -78,7 +82,8 @@ impl Appending {
                 let stored = Stored { upload: self.upload, version };
                 self.engine.end_upload(stored, GoneReason::BeyondLength).await?;
             }
-            (Some(_), _) => {}
+            (Some(_), Err(_)) => self.cut_scratch().await,
+            (Some(_), Ok(_)) => {}
         }
         outcome
     }
@@ -111,6 +116,9 @@ impl Appending {
             Ending::TooSlow => Some(Refusal::ContentTimeout),
             Ending::Superseded => Some(Refusal::Superseded),
             Ending::Stopping => Some(Refusal::ShuttingDown),
+            // With nothing of it kept, there is nothing that a client could go on with.
+            Ending::NoRoom if end == 0 => return Err(Refusal::NoRoom.into()),
+            Ending::NoRoom => Some(Refusal::NoRoom),
         };
         let trailer = gatherer.trailer_checksum()?;
         match refusal.clone() {
@@ -142,54 +150,76 @@ impl Appending {
                 if ending != Ending::Overrun {
                     self.digests.update(batch.pieces.clone(), batch.bytes).await?;
                     let written = writer.write_and_commit(batch.pieces).await;
-                    self.keep_room(written).await?;
+                    if is_full(&written) {
+                        return self.keep_what_had_room(&progress, batch.bytes, writer).await;
+                    }
+                    written?;
                 }
                 return Ok((ending, progress.offset));
             }
-            batch = self.write_one(batch, gatherer, writer).await?;
+            let bytes = batch.bytes;
+            let (written, next) = self.write_one(batch, gatherer, writer).await?;
+            if is_full(&written) {
+                return self.keep_what_had_room(&progress, bytes, writer).await;
+            }
+            written?;
+            batch = next;
             if self.checkpoint_if_due(&mut progress, writer).await? {
                 gatherer.recorded(&self.upload);
             }
         }
     }
 
-    /// Writes one batch, and hashes it, while the next one is gathered.
+    /// Writes one batch, and hashes it, while the next one is gathered. Tells how the write went.
     async fn write_one(
         &mut self,
         batch: Batch,
         gatherer: &mut Gatherer,
         writer: &mut dyn DataWriter,
-    ) -> Result<Batch, Fault> {
+    ) -> Result<(Result<(), StorageError>, Batch), Fault> {
         if batch.bytes == 0 {
             // Nothing came for a while: hold no file open while the peer stalls.
             writer.rest().await?;
-            return Ok(gatherer.gather(Some(CHECKPOINT_INTERVAL)).await);
+            return Ok((Ok(()), gatherer.gather(Some(CHECKPOINT_INTERVAL)).await));
         }
         let hashed = self.digests.update(batch.pieces.clone(), batch.bytes);
         let written = writer.write(batch.pieces);
         let (hashed, written, next) = tokio::join!(hashed, written, gatherer.gather(Some(LULL)));
         hashed?;
-        self.keep_room(written).await?;
-        Ok(next)
+        Ok((written, next))
     }
 
-    /// Passes on how a write ended. One that found no room leaves scratch, which would keep the
-    /// room from everybody until the upload goes on or expires. Nothing of it is recorded: saves
-    /// come behind the writes.
-    async fn keep_room(&self, written: Result<(), StorageError>) -> Result<(), StorageError> {
-        let is_full =
-            written.as_ref().is_err_and(|error| matches!(error.failure, Failure::Full(_)));
-        if is_full && self.version.is_some() {
-            let offset = self.upload.offset().unwrap_or_default();
-            let cut = async {
-                let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
-                writer.write(Vec::new()).await
-            };
-            if let Err(error) = cut.await {
-                tracing::warn!(%error, "content that was not kept still takes room");
-            }
+    /// Commits what was written before the last `bytes`, for which no room was found. Those are in
+    /// the digests already, which have to be taken up again where the record left them.
+    async fn keep_what_had_room(
+        &mut self,
+        progress: &Progress,
+        bytes: u64,
+        writer: &mut dyn DataWriter,
+    ) -> Result<(Ending, u64), Fault> {
+        let end = progress.offset.saturating_sub(bytes);
+        writer.commit().await?;
+        if !self.digests.has_checksum() {
+            let id = self.upload.id();
+            let reader =
+                self.engine.data.reader(id, self.upload.placement(), progress.saved_offset..end);
+            let digests = Digests::resume(&self.engine, &self.upload, None).await?;
+            self.digests = digests.read(reader.await?).await?;
         }
-        written
+        Ok((Ending::NoRoom, end))
+    }
+
+    /// Cuts off what was written and does not count: it would keep its room from everybody until
+    /// the upload goes on or expires.
+    async fn cut_scratch(&self) {
+        let State::Receiving { offset, .. } = *self.upload.state() else { return };
+        let cut = async {
+            let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
+            writer.write(Vec::new()).await
+        };
+        if let Err(error) = cut.await {
+            tracing::warn!(%error, "content that was not kept still takes room");
+        }
     }
 
     /// Returns whether the record says more than before.

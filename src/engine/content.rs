@@ -71,6 +71,8 @@ pub(super) enum Ending {
     Stopping,
     /// The content reaches beyond the upload's length.
     Overrun,
+    /// The store has no room for more of it.
+    NoRoom,
 }
 
 /// What [`Gatherer::gather`] returns with.

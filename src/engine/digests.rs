@@ -89,6 +89,12 @@ impl Digests {
         Ok(())
     }
 
+    /// Takes in all that a reader gives.
+    pub(super) async fn read(mut self, reader: Box<dyn DataReader>) -> Result<Self, StorageError> {
+        self.running = self.running.read(reader).await?;
+        Ok(self)
+    }
+
     /// Whether the content has the checksum. `trailer` is the one that came behind it; the bytes
     /// in `written`, from an offset to an end, are in the data store.
     pub(super) async fn verify(

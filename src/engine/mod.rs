@@ -11,6 +11,7 @@ mod digests;
 mod instant;
 mod lease;
 mod lists;
+mod lost;
 mod sweep;
 
 use std::collections::HashSet;
@@ -147,7 +148,8 @@ impl Engine {
         self.see_through(async move {
             let lease = engine.leases.acquire(id).await?;
             let Stored { upload, version } = engine.load(id).await?;
-            engine.take(lease, (upload, Some(version)), append, content).await
+            let taken = engine.take(lease, (upload, Some(version)), append, content).await;
+            engine.or_lost(id, taken).await
         })
         .await
     }

@@ -289,6 +289,7 @@ fn tell_storage_error(
             dialect.encode_refusal(&Refusal::Superseded, limits)
         }
         Failure::Missing
+        | Failure::Mismatched { .. }
         | Failure::Damaged(_)
         | Failure::Held { .. }
         | Failure::Closed

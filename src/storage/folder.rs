@@ -5,6 +5,7 @@
 //! <data-dir>/journal/    every save of an upload record
 //! <data-dir>/records/    upload records (sled), an index of the journal
 //! <data-dir>/uploads/    bytes, one file an upload
+//! <data-dir>/identity    and that in uploads/: which records and bytes belong together
 //! <data-dir>/lost+found/ bytes that a repair found no place for
 //! ```
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Failure, StorageError};
+use super::{Failure, StorageError, identity};
 
 /// How long a holder that was just killed may take to be gone: the kernel lets go of its locks
 /// only when all its threads have ended.
@@ -36,7 +37,8 @@ impl DataFolder {
     ///
     /// # Errors
     ///
-    /// [`Failure::Held`] names the process that has it; [`Failure::Io`] what the system said.
+    /// [`Failure::Held`] names the process that has it; [`Failure::Mismatched`] when the bytes in it
+    /// are not those of its records; [`Failure::Io`] what the system said.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let io =
             |doing: &'static str| move |source: io::Error| StorageError::io(doing, None, source);
@@ -53,6 +55,7 @@ impl DataFolder {
         lock.rewind().map_err(io("writing the lock of the data folder"))?;
         writeln!(lock, "{}", std::process::id())
             .map_err(io("writing the lock of the data folder"))?;
+        identity::check(path, &path.join("uploads"))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 

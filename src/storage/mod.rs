@@ -15,6 +15,7 @@ pub mod codec;
 mod contract;
 pub mod file;
 pub mod folder;
+mod identity;
 pub mod journal;
 pub mod memory;
 pub mod sled;
@@ -22,6 +23,7 @@ pub mod sled;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -182,7 +184,8 @@ pub trait DataStore: Send + Sync + 'static {
 pub trait DataWriter: Send {
     /// Writes these bytes behind those before. They are scratch until [`Self::commit`].
     ///
-    /// After an error or a dropped future the writer is of no more use.
+    /// After [`Failure::Full`] none of these bytes count, and those before can still be committed.
+    /// After any other error, or a dropped future, the writer is of no more use.
     fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()>;
 
     /// Makes all that was written durable.
@@ -245,6 +248,18 @@ pub enum Failure {
     Held {
         /// Its process id, if it could be read.
         holder: Option<u32>,
+    },
+    /// The bytes are not those of the records.
+    #[error(
+        "the uploads are not those of the records: {} is missing, or differs from {}. Is the disk of the uploads \
+         mounted? If these are the right ones, remove the latter file",
+        uploads.display(), records.display()
+    )]
+    Mismatched {
+        /// The file that names the uploads.
+        uploads: PathBuf,
+        /// The one that names the records.
+        records: PathBuf,
     },
     /// The store was closed, or a failure before made it unusable.
     #[error("the store is closed")]

@@ -1,7 +1,8 @@
 //! Appends to the file of one upload.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
@@ -17,8 +18,8 @@ const MAX_SLICES: usize = 1024;
 
 pub(super) struct FileWriter {
     id: UploadId,
-    /// Away while a thread works on it. A failure, or a dropped future, does not bring it back:
-    /// what is on the disk is not known then.
+    /// Away while a thread works on it. A failure other than a lack of room, or a dropped future,
+    /// does not bring it back: what is on the disk is not known then.
     work: Option<Work>,
 }
 
@@ -34,6 +35,8 @@ struct Work {
     /// Whether the folder may not know the file yet, should the power fail.
     needs_folder_sync: bool,
     needs_sync: bool,
+    /// The last write found no room, and what was written before it stands.
+    lacked_room: bool,
 }
 
 impl FileWriter {
@@ -46,6 +49,7 @@ impl FileWriter {
             is_cut: false,
             needs_folder_sync: offset == 0,
             needs_sync: false,
+            lacked_room: false,
         };
         Self { id, work: Some(work) }
     }
@@ -57,9 +61,10 @@ impl FileWriter {
         Box::pin(async move {
             let closed = || StorageError::new("writing the data", Some(self.id), Failure::Closed);
             let mut work = self.work.take().ok_or_else(closed)?;
-            let done = spawn_blocking(move || job(&mut work).map(|()| work)).await;
-            self.work = Some(done.map_err(|_| closed())??);
-            Ok(())
+            let done = spawn_blocking(move || (job(&mut work), work)).await;
+            let (done, work) = done.map_err(|_| closed())?;
+            self.work = (done.is_ok() || work.lacked_room).then_some(work);
+            done
         })
     }
 }
@@ -104,9 +109,11 @@ impl Work {
         let io = |source| StorageError::io("writing the data", Some(id), source);
         // What is cut off gives room back.
         self.open()?;
-        self.shared.take_room(bytes).map_err(io)?;
         let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
-        write_all_at(file, &mut pieces, self.end).map_err(io)?;
+        let taken = self.shared.take_room(bytes);
+        let written = taken.and_then(|()| write_all_at(file, &mut pieces, self.end)).map_err(io);
+        self.lacked_room = matches!(&written, Err(StorageError { failure: Failure::Full(_), .. }));
+        written?;
         self.end = self.end.saturating_add(bytes);
         self.needs_sync = true;
         Ok(())
@@ -121,15 +128,19 @@ impl Work {
         if self.file.is_some() {
             return Ok(());
         }
-        let is_new = self.end == 0;
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(is_new)
-            .truncate(false)
-            .open(self.shared.path(self.id));
+        let path = self.shared.path(self.id);
+        let opened = if self.end == 0 && !self.is_cut {
+            self.make(&path)
+        } else {
+            OpenOptions::new().write(true).open(&path)
+        };
         let file = match opened {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Without its folder, the disk may not be there.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && self.shared.shard(self.id).is_dir() =>
+            {
                 return Err(self.fail(Failure::Missing));
             }
             Err(error) => return Err(StorageError::io("opening the data", Some(self.id), error)),
@@ -140,6 +151,23 @@ impl Work {
         }
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Makes a new file. One that is there already is not used: it has nothing that counts, its
+    /// bytes may be those of another upload as well, and after a failed sync its name may not be on
+    /// the disk.
+    fn make(&self, path: &Path) -> io::Result<File> {
+        let mut new = OpenOptions::new();
+        new.write(true).create_new(true);
+        match new.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(path)?;
+                // The room that this gave back is to be seen at once.
+                *self.shared.room.lock() = None;
+                new.open(path)
+            }
+            made => made,
+        }
     }
 
     fn cut(&self, file: &File) -> Result<(), StorageError> {
@@ -165,6 +193,7 @@ impl Work {
         if !self.has_to_sync() {
             return Ok(());
         }
+        self.lacked_room = false;
         self.open()?;
         let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let io = |source| StorageError::io("syncing the data", Some(self.id), source);

@@ -180,7 +180,8 @@ struct MemoryWriter {
 }
 
 impl MemoryWriter {
-    /// Makes one call, after which the writer is usable only if that succeeded.
+    /// Makes one call, after which the writer is usable only if that succeeded, or was a write that
+    /// lacked room.
     async fn call(
         &mut self,
         operation: Operation,
@@ -191,9 +192,10 @@ impl MemoryWriter {
         if !was_usable {
             return Err(StorageError::new(doing, Some(self.id), Failure::Closed));
         }
-        self.store.call(operation, doing, Some(self.id), work).await?;
-        self.is_usable = true;
-        Ok(())
+        let done = self.store.call(operation, doing, Some(self.id), work).await;
+        let lacked_room = matches!(&done, Err(StorageError { failure: Failure::Full(_), .. }));
+        self.is_usable = done.is_ok() || (lacked_room && operation == Operation::Write);
+        done
     }
 }
 

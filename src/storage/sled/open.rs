@@ -25,6 +25,7 @@ const BALLAST_BYTES: u64 = 16 << 20;
 pub(super) const BALLAST: &str = "ballast";
 
 pub(super) fn open(folder: &Path) -> Result<sled::Db, StorageError> {
+    remove_unfinished(folder)?;
     open_with(folder, || {
         let config = sled::Config::new()
             .path(folder)
@@ -35,6 +36,23 @@ pub(super) fn open(folder: &Path) -> Result<sled::Db, StorageError> {
             .map_err(|_| Failure::Damaged("opening it ended in a panic".to_owned()))?
             .map_err(failure)
     })
+}
+
+/// Removes what a process that died while it opened the database has left: sled takes it for
+/// finished, and cannot read it.
+fn remove_unfinished(folder: &Path) -> Result<(), StorageError> {
+    let io = |source| StorageError::io("opening the records", None, source);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(io)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().to_string_lossy().ends_with(".generating") {
+            fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn open_with<T>(

@@ -99,6 +99,19 @@ async fn a_damaged_record_is_named_and_taken_for_no_other() {
     }
 }
 
+#[tokio::test]
+async fn what_a_process_left_that_died_while_opening_is_of_no_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = open(folder.path(), Durability::Process).unwrap().save(upload(1), None).await;
+    let left = folder.path().join("records").join("snap.00000000FFFFFFFF.generating");
+    let database = open::open(&folder.path().join("records")).unwrap();
+    drop(database);
+    std::fs::write(left, b"torn").unwrap();
+    let database = open::open(&folder.path().join("records")).unwrap();
+    let stored = index::read(&database, upload(1).id()).unwrap().unwrap();
+    assert_eq!(stored.version, version.unwrap());
+}
+
 #[test]
 fn a_database_on_a_full_disk_is_opened_with_what_was_kept_for_that() {
     let folder = tempfile::tempdir().unwrap();

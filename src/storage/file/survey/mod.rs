@@ -185,7 +185,12 @@ impl Survey {
                 name.len() == 2
                     && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
             });
-            if !is_shard || !entry.file_type()?.is_dir() {
+            let is_ours = if is_shard {
+                entry.file_type()?.is_dir()
+            } else {
+                name == crate::storage::identity::IDENTITY
+            };
+            if !is_ours {
                 strangers.push(entry.path());
             }
         }
