@@ -7,6 +7,7 @@
 //! - [`storage`]: where records and bytes lie
 //! - [`engine`]: what the server does
 //! - [`check`]: whether records and bytes are as they should be, and what repairs them
+//! - [`import`]: takes over the uploads of another server
 //! - [`settings`]: what the person who runs the server decides
 //! - [`client`]: HTTP as those need it who fetch and send files
 //! - [`download`]: what `get` does
@@ -21,6 +22,8 @@ pub mod storage;
 pub mod engine;
 
 pub mod check;
+
+pub mod import;
 
 pub mod settings;
 

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Some(("completions", matches)) => commands::shell::completions(matches, command()),
         Some(("get", matches)) => commands::get::run(matches),
         Some(("man", matches)) => commands::shell::man(matches, command()),
+        Some(("import", matches)) => commands::import::run(matches),
         Some(("serve", matches)) => commands::serve::run(matches),
         _ => unreachable!("clap lets no other subcommand through"),
     }
@@ -30,4 +31,5 @@ fn command() -> Command {
         .subcommand(commands::check::command())
         .subcommand(commands::shell::completions_command())
         .subcommand(commands::shell::man_command())
+        .subcommand(commands::import::command())
 }

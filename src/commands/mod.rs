@@ -3,6 +3,7 @@
 
 pub(crate) mod check;
 pub(crate) mod get;
+pub(crate) mod import;
 pub(crate) mod serve;
 pub(crate) mod shell;
 

@@ -30,6 +30,14 @@ pub fn run(args: &[&str], data: &Path) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
+/// A test that failed leaves no server behind.
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Program {
     /// Starts a server on this data folder.
     pub fn serve(data: &Path) -> Self {

@@ -10,6 +10,15 @@ use crate::storage::List;
 use crate::storage::folder::sync_folder;
 
 impl Survey {
+    /// Makes the names of an upload's files outlive the loss of power.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn sync(&self, id: UploadId) -> io::Result<()> {
+        sync_folder(&self.folder_of(id))
+    }
+
     /// Cuts off what lies in an upload's file behind `length`. Durable when it returns.
     ///
     /// # Errors

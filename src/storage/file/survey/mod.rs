@@ -72,9 +72,14 @@ impl Lying {
     }
 
     fn note(&mut self, found: &Metadata) {
-        let since_1970 = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        self.changed = self.changed.max(since_1970.map(|since| Timestamp(0).after(since)));
+        self.changed = self.changed.max(modified(found));
     }
+}
+
+/// When a file was last written, as the file system says.
+pub fn modified(file: &Metadata) -> Option<Timestamp> {
+    let since_1970 = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Timestamp(0).after(since_1970))
 }
 
 /// What the name of a file says that it is.
