@@ -6,26 +6,13 @@ mod liar;
 use std::fs;
 
 use liar::get::{Setup, assert_same, pattern};
-use liar::{Act, Liar, head, serve};
+use liar::{Liar, serve, with_tree};
 use resumed::client::failure::FailureKind;
 use resumed::download::verify::parse_expected;
 use resumed::protocol::digest::Blake3Digest;
-use resumed::protocol::tree::{GroupList, group_chaining_value};
 
 const MIB: usize = 1 << 20;
 const TAG: &str = "ETag: \"a\"\r\n";
-
-/// Answers as `resumed` does, with a tree of this file and the content of another.
-fn with_tree(asked: &liar::Asked, file: &[u8], sent: &[u8]) -> Vec<Act> {
-    let values = (0_u64..).zip(file.chunks(MIB));
-    let values = values.map(|(index, group)| group_chaining_value(index, group).unwrap()).collect();
-    if asked.target.ends_with("/tree") {
-        let list = GroupList::new(file.len() as u64, values).unwrap().encode();
-        return vec![head("200 OK", list.len(), ""), Act::Send(list)];
-    }
-    let root = Blake3Digest::of(file);
-    serve(asked, sent, &format!("ETag: \"{root}\"\r\nUpload-Blake3: {root}\r\n"))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_group_is_fetched_again_alone() {

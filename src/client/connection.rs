@@ -76,7 +76,12 @@ impl Connection {
         request: Request<RequestContent>,
         patience: Duration,
     ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestContent>>)> {
-        let broken = |error: hyper::Error| Failure::network("the connection broke", error);
+        let broken = |error: hyper::Error| {
+            let is_no_http = error.is_parse();
+            let failure = Failure::network("no answer came", error);
+            // Who does not speak HTTP will not have learnt it by the next attempt.
+            if is_no_http { failure.for_good() } else { failure }
+        };
         let ready = drive(&mut self.driver, self.sender.ready());
         if let Err(error) = ready.await {
             return Err((broken(error), Some(request)));

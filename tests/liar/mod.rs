@@ -7,13 +7,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use resumed::protocol::digest::Blake3Digest;
+use resumed::protocol::tree::{GroupList, group_chaining_value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
+
+const MIB: usize = 1 << 20;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -109,10 +113,27 @@ pub fn after(acts: Vec<Act>, bytes: usize, last: Act) -> Vec<Act> {
     cut
 }
 
+/// Answers as `resumed` does, with a tree of this file and the content of another.
+pub fn with_tree(asked: &Asked, file: &[u8], sent: &[u8]) -> Vec<Act> {
+    let values = (0_u64..).zip(file.chunks(MIB));
+    let values = values.map(|(index, group)| group_chaining_value(index, group).unwrap()).collect();
+    if asked.target.ends_with("/tree") {
+        let list = GroupList::new(file.len() as u64, values).unwrap().encode();
+        return vec![head("200 OK", list.len(), ""), Act::Send(list)];
+    }
+    let root = Blake3Digest::of(file);
+    serve(asked, sent, &format!("ETag: \"{root}\"\r\nUpload-Blake3: {root}\r\n"))
+}
+
+/// Bytes, and when they were sent.
+type Sent = Vec<(Instant, usize)>;
+
 /// A running server.
 pub struct Liar {
     pub address: SocketAddr,
     pub connections: Arc<AtomicUsize>,
+    /// Content and heads, as far as they were sent, with the time.
+    pub sent: Arc<Mutex<Sent>>,
     asked: Arc<Mutex<Vec<Asked>>>,
     task: AbortHandle,
 }
@@ -130,23 +151,26 @@ impl Liar {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let sent: Arc<Mutex<Sent>> = Arc::default();
         let answer = Arc::new(answer);
         let task = tokio::spawn({
             let (connections, asked) = (Arc::clone(&connections), Arc::clone(&asked));
+            let sent = Arc::clone(&sent);
             async move {
                 let mut running = tokio::task::JoinSet::new();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
                     let number = connections.fetch_add(1, Ordering::SeqCst);
                     let (asked, answer) = (Arc::clone(&asked), Arc::clone(&answer));
+                    let sent = Arc::clone(&sent);
                     running.spawn(async move {
                         // The client may go whenever it likes.
-                        let _ = talk(stream, number, &asked, &*answer).await;
+                        let _ = talk(stream, number, (&asked, &sent), &*answer).await;
                     });
                 }
             }
         });
-        Self { address, connections, asked, task: task.abort_handle() }
+        Self { address, connections, sent, asked, task: task.abort_handle() }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -162,7 +186,7 @@ impl Liar {
 async fn talk(
     mut stream: TcpStream,
     connection: usize,
-    log: &Mutex<Vec<Asked>>,
+    (log, sent): (&Mutex<Vec<Asked>>, &Mutex<Sent>),
     answer: &(dyn Fn(&Asked) -> Vec<Act> + Send + Sync),
 ) -> std::io::Result<()> {
     let mut unread = Vec::new();
@@ -195,7 +219,10 @@ async fn talk(
         }
         for act in answer(&asked) {
             match act {
-                Act::Send(bytes) => stream.write_all(&bytes).await?,
+                Act::Send(bytes) => {
+                    stream.write_all(&bytes).await?;
+                    sent.lock().push((Instant::now(), bytes.len()));
+                }
                 Act::Pause(time) => sleep(time).await,
                 Act::Close => return Ok(()),
                 Act::Hang => std::future::pending().await,
