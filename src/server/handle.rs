@@ -8,6 +8,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -239,6 +240,11 @@ fn response(head: ResponseHead, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    if head.status.canonical_reason().is_none() {
+        // Beside registered ones there is only that of tus 1.0 "Checksum"; hyper would say `<none>`.
+        let reason = const { ReasonPhrase::from_static(b"Checksum Mismatch") };
+        response.extensions_mut().insert(reason);
+    }
     response
 }
 

@@ -15,6 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -46,6 +47,8 @@ struct Shared {
     min_free_bytes: u64,
     /// When it was last looked at the free space, and what was left of it since.
     room: Mutex<Option<(Instant, u64)>>,
+    /// The readers that are open.
+    readers: AtomicUsize,
 }
 
 impl FileStore {
@@ -62,8 +65,9 @@ impl FileStore {
     ) -> Result<Self, StorageError> {
         let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
-        let room = Mutex::new(None);
-        Ok(Self { shared: Arc::new(Shared { folder, durability, min_free_bytes, room }) })
+        let (room, readers) = (Mutex::new(None), AtomicUsize::new(0));
+        let shared = Shared { folder, durability, min_free_bytes, room, readers };
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 

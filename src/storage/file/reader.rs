@@ -1,10 +1,12 @@
-//! Reads a range of the bytes of one upload, one piece ahead.
+//! Reads a range of the bytes of one upload, one piece ahead; in small pieces and none ahead while
+//! there are many readers, so that thousands of them that stall take little memory.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
@@ -19,6 +21,11 @@ use crate::storage::{DataReader, Failure, StorageError, StoreFuture};
 /// little is gained.
 const PIECE_BYTES: u64 = 256 << 10;
 
+/// The bytes that are read at once while there are many readers.
+const SMALL_PIECE_BYTES: u64 = 32 << 10;
+/// So many readers may have large pieces; together they take 64 MiB at most.
+const MANY_READERS: usize = 128;
+
 /// What an error says it was doing.
 const READING: &str = "reading the data";
 
@@ -27,6 +34,7 @@ type Asked = JoinHandle<io::Result<(Open, Vec<u8>)>>;
 
 pub(super) struct FileReader {
     shared: Arc<Shared>,
+    _count: Count,
     id: UploadId,
     placement: Placement,
     /// What has not been asked of the disk yet.
@@ -55,9 +63,15 @@ impl FileReader {
         range: Range<u64>,
     ) -> Result<Self, StorageError> {
         let (open, first, ahead, has_failed) = (None, None, None, false);
-        let mut reader = Self { shared, id, placement, range, open, first, ahead, has_failed };
+        let _count = Count::one_more(&shared);
+        let mut reader =
+            Self { shared, _count, id, placement, range, open, first, ahead, has_failed };
         reader.first = Some(reader.next().await?);
         Ok(reader)
+    }
+
+    fn has_many_beside_it(&self) -> bool {
+        self.shared.readers.load(Ordering::Relaxed) > MANY_READERS
     }
 
     /// Where the byte at the beginning of the range lies: a file, and which bytes it has.
@@ -83,7 +97,8 @@ impl FileReader {
             Some(open) => (PathBuf::new(), open.range.clone()),
             None => self.place(),
         };
-        let count = range_end.min(place.end).saturating_sub(offset).min(PIECE_BYTES);
+        let most = if self.has_many_beside_it() { SMALL_PIECE_BYTES } else { PIECE_BYTES };
+        let count = range_end.min(place.end).saturating_sub(offset).min(most);
         if count == 0 {
             return None;
         }
@@ -117,7 +132,9 @@ impl FileReader {
         match answered {
             Ok(Ok((open, piece))) => {
                 self.open = Some(open);
-                self.ahead = self.ask();
+                if !self.has_many_beside_it() {
+                    self.ahead = self.ask();
+                }
                 Ok(piece.into())
             }
             Ok(Err(source)) => {
@@ -138,6 +155,22 @@ impl FileReader {
 
     fn fail(&self, failure: Failure) -> StorageError {
         StorageError::new(READING, Some(self.id), failure)
+    }
+}
+
+/// Counts a reader for as long as it is there.
+struct Count(Arc<Shared>);
+
+impl Count {
+    fn one_more(shared: &Arc<Shared>) -> Self {
+        shared.readers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -69,3 +69,29 @@ async fn scratch_of_an_upload_does_not_keep_its_own_bytes_out() {
     *store.shared.room.lock() = Some((far, 0));
     write(&store, 0, vec![2; 8]).await.unwrap();
 }
+
+#[tokio::test]
+async fn many_readers_have_small_pieces_and_none_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    write(&store, 0, bytes.clone()).await.unwrap();
+    let reader = || store.reader(id(), &Placement::Whole, 0..1_000_000);
+    let alone = reader().await.unwrap().read().await.unwrap().len();
+    let mut readers = Vec::new();
+    for _ in 0..200 {
+        readers.push(reader().await.unwrap());
+    }
+    let first = readers[199].read().await.unwrap();
+    assert!(alone > 200_000 && first.len() < 40_000, "{alone} {}", first.len());
+    let mut last = readers.remove(199);
+    drop(readers);
+    let mut read = first.to_vec();
+    loop {
+        match last.read().await.unwrap() {
+            piece if piece.is_empty() => break,
+            piece => read.extend_from_slice(&piece),
+        }
+    }
+    assert!(read == bytes);
+}
