@@ -147,7 +147,7 @@ impl Serving {
             let interim = line.open(request.version());
             async move {
                 let response = handler.handle(request, &interim).await;
-                interim.close();
+                interim.finish().await;
                 Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, running)))
             }
         });

@@ -142,6 +142,8 @@ pub const CONTENT: &str = "Content-Type: application/offset+octet-stream\r\n";
 pub struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// The interim responses before the last answer.
+    pub interim: Vec<Answer>,
 }
 
 /// A response.
@@ -161,7 +163,8 @@ impl Answer {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), unread: Vec::new() }
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self { stream, unread: Vec::new(), interim: Vec::new() }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -187,7 +190,19 @@ impl Connection {
 
     /// Reads the next answer, which is to a request with this method.
     pub async fn answer(&mut self, method: &str) -> Answer {
-        timeout(PATIENCE, self.read_answer(method)).await.expect("no answer came")
+        self.interim.clear();
+        loop {
+            let answer = self.next_message(method).await;
+            if answer.status >= 200 {
+                return answer;
+            }
+            self.interim.push(answer);
+        }
+    }
+
+    /// Reads the next response, be it the answer or an interim one.
+    pub async fn next_message(&mut self, method: &str) -> Answer {
+        timeout(PATIENCE, self.read_message(method)).await.expect("no answer came")
     }
 
     /// Whether the server ends the connection; what it says before does not matter.
@@ -202,34 +217,29 @@ impl Connection {
         self.unread.len()
     }
 
-    async fn read_answer(&mut self, method: &str) -> Answer {
-        loop {
-            let end = loop {
-                match self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
-                    Some(end) => break end + 4,
-                    None => assert_ne!(self.read_more().await, 0, "closed before an answer"),
-                }
-            };
-            let head: Vec<u8> = self.unread.drain(..end).collect();
-            let head = String::from_utf8(head).unwrap();
-            let mut lines = head.split("\r\n");
-            let status = lines.next().unwrap()[9..12].parse().unwrap();
-            if status == 100 {
-                continue;
+    async fn read_message(&mut self, method: &str) -> Answer {
+        let end = loop {
+            match self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                Some(end) => break end + 4,
+                None => assert_ne!(self.read_more().await, 0, "closed before an answer"),
             }
-            let pairs = lines.filter_map(|line| line.split_once(": "));
-            let fields: HashMap<_, _> =
-                pairs.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-            let length = match fields.get("content-length") {
-                Some(length) if method != "HEAD" && status != 304 => length.parse().unwrap(),
-                _ => 0,
-            };
-            while self.unread.len() < length {
-                assert_ne!(self.read_more().await, 0, "closed within an answer");
-            }
-            let content = self.unread.drain(..length).collect();
-            return Answer { status, fields, content };
+        };
+        let head: Vec<u8> = self.unread.drain(..end).collect();
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap()[9..12].parse().unwrap();
+        let pairs = lines.filter_map(|line| line.split_once(": "));
+        let fields: HashMap<_, _> =
+            pairs.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        let length = match fields.get("content-length") {
+            Some(length) if method != "HEAD" && status != 304 => length.parse().unwrap(),
+            _ => 0,
+        };
+        while self.unread.len() < length {
+            assert_ne!(self.read_more().await, 0, "closed within an answer");
         }
+        let content = self.unread.drain(..length).collect();
+        Answer { status, fields, content }
     }
 
     /// How many bytes came; 0 at the end, be it a clean one or not.
