@@ -213,6 +213,25 @@ async fn all_bytes_are_not_yet_a_complete_upload() {
 }
 
 #[tokio::test]
+async fn the_last_byte_completes_for_a_client_that_never_says_so() {
+    let server = TestServer::start().await;
+    for (version, kind) in [("5", ""), ("6", PARTIAL)] {
+        let more = format!("Upload-Draft-Interop-Version: {version}\r\n{MORE}");
+        let path = create(&server, &format!("{more}Upload-Length: 5\r\n"), b"").await;
+        let fields = format!("{kind}{more}Upload-Offset: 0\r\n");
+        let answer = server.request("PATCH", &path, &fields, b"hello").await;
+        assert_eq!((answer.status, &*answer.fields["upload-complete"]), (201, "?1"));
+        assert_eq!(server.get(&path, "").await.content, b"hello");
+        // Who says it all the same is answered the same.
+        let last = format!("{kind}Upload-Draft-Interop-Version: {version}\r\n{LAST}");
+        let fields = format!("{last}Upload-Offset: 5\r\n");
+        let answer = server.request("PATCH", &path, &fields, b"").await;
+        assert_eq!((answer.status, &*answer.fields["upload-complete"]), (201, "?1"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_empty_upload_is_complete_only_when_it_is_said_to_be() {
     let server = TestServer::start().await;
     let path = create(&server, &format!("{MORE}Upload-Length: 0\r\n"), b"").await;
@@ -329,9 +348,9 @@ async fn digests_are_checked() {
     let others = fields(&format!("crc32c=:AAAAAA==:, {right}"));
     assert_eq!(append(&server, &path, &others, b"hello").await.status, 204);
     let declared = format!("{LAST}Repr-Digest: {right}\r\n");
-    let path = create(&server, &declared, b"hello").await;
-    assert_eq!(server.get(&path, "").await.status, 200);
     let answer = server.request("POST", "/files/", &declared, b"other").await;
     assert_eq!((answer.status, &*answer.fields["upload-complete"]), (400, "?1"));
+    let path = create(&server, &declared, b"hello").await;
+    assert_eq!(server.get(&path, "").await.status, 200);
     server.stop().await;
 }

@@ -116,7 +116,8 @@ async fn send(server: &TestServer, path: &str, fields: &str, (bytes, step): (&[u
         connection.send(if sent.is_empty() { "0\r\n\r\n" } else { "\r\n0\r\n\r\n" }).await;
     }
     let answer = connection.answer("PATCH").await;
-    assert!(answer.status < 300, "{}", answer.text());
+    // 409: the server saw the head of a request that was cut off only now.
+    assert!(answer.status < 300 || answer.status == 409, "{}", answer.text());
 }
 
 /// Uploads the bytes and returns how the upload is told by GET, and by a HEAD of either protocol.
@@ -132,7 +133,7 @@ async fn upload(
     let path = location[location.find("/files/").unwrap()..].to_owned();
     let last = Step { takes: 1000, cut: None, is_chunked: false };
     let mut before = 0;
-    for (number, step) in (1..).zip(steps.iter().chain([&last, &last])) {
+    for (number, step) in (1..).zip(steps.iter().chain([&last; 10])) {
         let client = client.of_request(number);
         let head = server.request("HEAD", &path, &client.question(), b"").await;
         let offset: usize = head.fields["upload-offset"].parse().unwrap();

@@ -72,7 +72,7 @@ fn decode_creation(
     limits: &Limits,
 ) -> Result<Creation, Refusal> {
     let is_last = is_last(head.headers, spoken)?;
-    let content = content(head, 0, is_last, limits)?;
+    let content = content(head, (0, is_last), spoken, limits)?;
     match content.length {
         Some(length) if length > limits.length_ceiling() => {
             return Err(Refusal::TooLong { max: limits.length_ceiling() });
@@ -108,7 +108,7 @@ fn decode_append(
         let problem = "is missing, or is no Integer that is not negative (RFC 9651 §3.3.1)";
         return Err(Refusal::malformed("Upload-Offset", problem));
     };
-    content(head, offset, is_last, limits)
+    content(head, (offset, is_last), spoken, limits)
 }
 
 /// Whether the content is the last of the upload. Without the field a creation is none of this
@@ -121,8 +121,8 @@ fn is_last(headers: &HeaderMap, spoken: Spoken) -> Result<bool, Refusal> {
 
 fn content(
     head: &RequestHead<'_>,
-    offset: u64,
-    is_last: bool,
+    (offset, is_last): (u64, bool),
+    spoken: Spoken,
     limits: &Limits,
 ) -> Result<Append, Refusal> {
     let bytes = head.content_length;
@@ -137,7 +137,11 @@ fn content(
         offset,
         length: length(head, offset, is_last)?,
         content_length: bytes,
-        completion: if is_last { Completion::AtEnd } else { Completion::Later },
+        completion: match is_last {
+            true => Completion::AtEnd,
+            false if spoken.version.completes_at_length => Completion::AtLength,
+            false => Completion::Later,
+        },
         checksum: decode_checksum(head.headers),
         max_bytes: limits.max_append,
     })

@@ -90,6 +90,9 @@ pub struct Version {
     lifetime: Option<&'static str>,
     /// Whether content for a complete upload is a problem of its own type.
     has_completed_problem: bool,
+    /// Whether the last byte of a length that was told completes the upload, though the client says
+    /// that more comes: tus-js-client says so of files in Node, and then takes them for complete.
+    completes_at_length: bool,
 }
 
 /// All versions that clients in the field send, the newest last.
@@ -103,6 +106,7 @@ const VERSIONS: [Version; 5] = [
         tells_progress: false,
         lifetime: None,
         has_completed_problem: false,
+        completes_at_length: false,
     },
     // -02.
     Version {
@@ -113,6 +117,7 @@ const VERSIONS: [Version; 5] = [
         tells_progress: false,
         lifetime: None,
         has_completed_problem: false,
+        completes_at_length: false,
     },
     // -03: tus-js-client's `ietf-draft-03`, URLSession of iOS 18.0.
     Version {
@@ -123,6 +128,7 @@ const VERSIONS: [Version; 5] = [
         tells_progress: true,
         lifetime: None,
         has_completed_problem: false,
+        completes_at_length: true,
     },
     // -04, -05: tus-js-client's `ietf-draft-05`, URLSession of iOS 18.1 and later, tusd.
     Version {
@@ -133,6 +139,7 @@ const VERSIONS: [Version; 5] = [
         tells_progress: true,
         lifetime: Some("expires"),
         has_completed_problem: true,
+        completes_at_length: true,
     },
     // -09 and later. (7 was -06 to -08, which no client is known to have.)
     Version {
@@ -143,6 +150,7 @@ const VERSIONS: [Version; 5] = [
         tells_progress: true,
         lifetime: Some("max-age"),
         has_completed_problem: false,
+        completes_at_length: false,
     },
 ];
 

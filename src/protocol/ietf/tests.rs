@@ -116,6 +116,21 @@ fn the_oldest_version_says_the_opposite_of_the_others() {
 }
 
 #[test]
+fn the_length_completes_an_upload_only_for_the_clients_that_think_so() {
+    for (number, completion, expected) in [
+        ("3", ("upload-incomplete", "?1"), Completion::Later),
+        ("4", ("upload-complete", "?0"), Completion::Later),
+        ("5", ("upload-complete", "?0"), Completion::AtLength),
+        ("6", ("upload-complete", "?0"), Completion::AtLength),
+        ("8", ("upload-complete", "?0"), Completion::Later),
+    ] {
+        let fields = [("upload-draft-interop-version", number), completion];
+        let content = create(&fields, None).unwrap().content.unwrap();
+        assert_eq!(content.completion, expected, "{number}");
+    }
+}
+
+#[test]
 fn an_append_needs_its_media_type_since_the_version_that_has_one() {
     for (number, completion, needs) in [
         ("3", ("upload-incomplete", "?0"), false),
@@ -344,7 +359,9 @@ proptest! {
             }
             Ok(Operation::Append(_, append)) => {
                 prop_assert!(append.content_length.is_none_or(|bytes| bytes <= 500));
-                prop_assert_ne!(append.completion, Completion::AtLength);
+                let version = Spoken::of(&headers(&fields)).version;
+                let is_at_length = append.completion == Completion::AtLength;
+                prop_assert!(!is_at_length || version.completes_at_length);
             }
             Ok(other) => prop_assert!(false, "{:?}", other),
             Err(refusal) => {

@@ -91,6 +91,9 @@ impl Upload {
         if append.offset != offset {
             return Err(Refusal::OffsetMismatch { offset, provided: append.offset });
         }
+        if self.is_complete() && append.content_length.is_some_and(|bytes| bytes > 0) {
+            return Err(Refusal::AlreadyComplete { length: offset });
+        }
         let length = agreed_length(recorded, append.length)?;
         if let Some(provided) = length.filter(|length| *length < offset) {
             return Err(Refusal::LengthBelowOffset { offset, provided });
@@ -107,15 +110,7 @@ impl Upload {
         let admission =
             Admission { offset, ceiling, length, completion, max_bytes: append.max_bytes };
         let end = append.content_length.map_or(Some(offset), |bytes| offset.checked_add(bytes));
-        if end.is_some_and(|end| end <= ceiling) {
-            return Ok(admission);
-        }
-        match self.state {
-            State::Complete { length, .. } => Err(Refusal::AlreadyComplete { length }),
-            State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => {
-                Err(admission.overrun())
-            }
-        }
+        if end.is_some_and(|end| end <= ceiling) { Ok(admission) } else { Err(admission.overrun()) }
     }
 
     /// The record with the content up to `offset`, the digests over it, and the length that the append
