@@ -5,7 +5,7 @@ import urllib.parse
 
 from . import words
 from .report import Failure
-from .wire import Connection, NoAnswer
+from .wire import Connection, NoAnswer, Response
 
 PATIENCE_S = 5
 PAUSE_S = 0.02
@@ -84,11 +84,13 @@ class Dialogue:
 
     def _once(self, request, exchange):
         connection = self._connection(request)
-        answer, first = None, None
-        if "after-100" in request.ways:
+        answer, heads = None, []
+        awaited = [status for status in (100, 104) if f"after-{status}" in request.ways]
+        if awaited:
             connection.send(request.head_bytes())
-            first = connection.interim()
-            if first[0] == 100:
+            while not heads or heads[-1][0] < 200 and heads[-1][0] not in awaited:
+                heads.append(connection.head())
+            if heads[-1][0] in awaited:
                 connection.send(request.content)
         else:
             connection.send(request.head_bytes() + request.content)
@@ -96,7 +98,7 @@ class Dialogue:
             connection.close()
             return
         try:
-            answer = connection.response(request.method, first)
+            answer = connection.response(request.method, heads)
         except NoAnswer:
             if not any("none" in line.split() for line in exchange.expected):
                 raise
@@ -133,13 +135,20 @@ class Dialogue:
             if answer.took_ms > int(value.split()[0]):
                 raise Failure(f"answered after {answer.took_ms} ms, not within {value}")
         elif name == "interim":
-            if int(value) not in [status for status, _ in answer.interim]:
-                raise Failure(f"no {value} came before the answer")
+            self._expect_interim(value, answer)
         elif name == "no-interim":
             if answer.interim:
                 raise Failure(f"a {answer.interim[0][0]} came before the answer")
         else:
             raise Failure(f"no such expectation: @{name}")
+
+    def _expect_interim(self, value, answer):
+        status, _, field = value.partition(" ")
+        heads = [head for head in answer.interim if head[0] == int(status)]
+        if not heads:
+            raise Failure(f"no {status} came before the answer")
+        for head in heads if field else []:
+            self._expect_field(field, Response(*head, []))
 
     def _expect_field(self, line, answer):
         if line.startswith("!"):

@@ -20,6 +20,7 @@ GROUPS = {
     "disk": "a disk that gets full",
     "times": "uploads that expire",
     "js": "tus-js-client from Node",
+    "ietf": "the IETF protocol: tus-js-client in its two drafts, curl, interim responses",
     "py": "tuspy and aiotus",
     "curl": "curl by hand",
     "browser": "Uppy in headless Chromium",

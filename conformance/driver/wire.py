@@ -65,17 +65,17 @@ class Connection:
         except ConnectionResetError:
             return True
 
-    def interim(self):
+    def head(self):
         """Reads one response head; returns it whether it is interim or final."""
         return self._head()
 
-    def response(self, method, first=None):
-        """Reads up to the final response; `first` is a head that was read before."""
+    def response(self, method, heads=()):
+        """Reads up to the final response; `heads` were read before."""
         started = time.monotonic()
-        interim, head = [], first or self._head()
-        while head[0] < 200 and head[0] != 101:
-            interim.append(head)
-            head = self._head()
+        heads = list(heads) or [self._head()]
+        while heads[-1][0] < 200 and heads[-1][0] != 101:
+            heads.append(self._head())
+        *interim, head = heads
         answer = Response(*head, interim)
         answer.took_ms = int((time.monotonic() - started) * 1000)
         if method != "HEAD" and head[0] not in (204, 304):

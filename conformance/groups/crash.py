@@ -82,7 +82,7 @@ def inside_checksum(bench, server):
     sha1 = base64.b64encode(hashlib.sha1(b"0123456789").digest()).decode()
     more = ["Expect: 100-continue", f"Upload-Checksum: sha1 {sha1}"]
     connection.send(patch_head(url, 0, 10, *more))
-    connection.interim()
+    connection.head()
     connection.send(b"01234")
     restart(server)
     connection.close()
@@ -139,7 +139,7 @@ def terminated(bench, server):
     url = http.create(server.url, 10)
     connection = connect(server)
     connection.send(patch_head(url, 0, 10, "Expect: 100-continue"))
-    connection.interim()
+    connection.head()
     connection.send(b"01234")
     started = time.monotonic()
     code = server.stop(STOP_TIMEOUT_S)

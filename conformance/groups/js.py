@@ -67,10 +67,10 @@ def metadata(bench, server, source):
     expect(told == name, f"HEAD tells the file name {told!r}, not {name!r}")
 
 
-def terminate(bench, server, source):
+def terminate(bench, server, source, protocol="tus-v1"):
     # Held so that the upload cannot be complete when the client ends it.
     with CutProxy(server.url, 12 * MIB, hold=True) as proxy:
-        options = {"chunkSize": 1 * MIB}
+        options = {"chunkSize": 1 * MIB, "protocol": protocol}
         running = client(bench, proxy.url, source, options, abortAt=5 * MIB, then="terminate")
         ended = one(running.wait(), "terminated")
         upload = ended["url"].replace(proxy.url, server.url)
@@ -78,15 +78,15 @@ def terminate(bench, server, source):
     expect(status in (404, 410), f"HEAD after the end answered {status}, not 404 or 410")
 
 
-def abort_and_resume(bench, server, source):
-    options = {"chunkSize": "Infinity", "retryDelays": [0, 1000, 3000]}
+def abort_and_resume(bench, server, source, protocol="tus-v1"):
+    options = {"chunkSize": "Infinity", "retryDelays": [0, 1000, 3000], "protocol": protocol}
     events = client(bench, server.url, source, options, abortAt=1, then="resume").wait()
     one(events, "aborted")
     http.expect_same_file(one(events, "success")["url"], source)
 
 
-def cut_connection(bench, server, source):
-    options = {"chunkSize": "Infinity", "retryDelays": [0, 1000, 3000]}
+def cut_connection(bench, server, source, protocol="tus-v1"):
+    options = {"chunkSize": "Infinity", "retryDelays": [0, 1000, 3000], "protocol": protocol}
     with CutProxy(server.url, 10 * MIB) as proxy:
         events = client(bench, proxy.url, source, options).wait()
         answers = [e for e in events if e["event"] == "response"]
@@ -105,14 +105,15 @@ def parallel(bench, server, source):
     http.expect_same_file(one(events, "success")["url"], source)
 
 
-def killed_twice(bench, length):
+def killed_twice(bench, length, protocols=("tus-v1", "tus-v1", "tus-v1")):
     """Two crashes: between appends of 10 MiB, and inside one that never ends."""
-    source, storage = SourceFile(bench.folder, length), bench.folder / "urls.json"
+    name = "-".join([bench.group, *protocols])
+    source, storage = SourceFile(bench.folder, length), bench.folder / f"{name}.json"
     third = length // 3
     promised, resumed_at, url = 0, [], None
-    with bench.server("js-killed") as server, CutProxy(server.url, third, hold=True) as proxy:
-        for append_bytes in [10 * MIB, "Infinity", "Infinity"]:
-            options = {"chunkSize": append_bytes}
+    with bench.server(name) as server, CutProxy(server.url, third, hold=True) as proxy:
+        for append_bytes, protocol in zip([10 * MIB, "Infinity", "Infinity"], protocols):
+            options = {"chunkSize": append_bytes, "protocol": protocol}
             running = client(bench, proxy.url, source, options, urlStorage=str(storage))
             if len(resumed_at) < 2:
                 running.reaches(proxy.reached)

@@ -25,7 +25,8 @@ def run_against(bench, url):
     offered, variables = capabilities(url)
     variables |= {"host": parts.netloc, "base": parts.path, "origin": f"http://{parts.netloc}"}
     for case in cases.load_cases():
-        name = f"{case.file[2:].removesuffix('.case')}: {case.name}"
+        area = case.file.removesuffix(".case").partition("-")[2]
+        name = f"{area}: {case.name}"
         bench.check(name, run_case, case, address, offered, variables, clauses=case.clauses)
 
 
@@ -39,12 +40,13 @@ def run_case(case, address, offered, variables):
 
 
 def capabilities(url):
-    """What OPTIONS says: the extensions, `max-size` when there is one, and what follows."""
+    """What OPTIONS says: the extensions, `max-size` when there is one, `ietf`, and what follows."""
     _, headers, _ = http.ask("OPTIONS", url)
     offered = {name.strip() for name in headers.get("Tus-Extension", "").split(",")}
     variables = {"extensions": headers.get("Tus-Extension", "")}
     _, told, _ = http.ask("GET", http.create(url, 0), {"Want-Repr-Digest": "sha-256=10"})
     offered |= {name.lower() for name in ("Repr-Digest", "Upload-Blake3") if name in told}
+    offered |= {"ietf"} if "Upload-Limit" in headers else set()
     if "Tus-Max-Size" in headers:
         offered.add("max-size")
         most = int(headers["Tus-Max-Size"])

@@ -48,7 +48,7 @@ def hang(server, url, sent, length):
     """A PATCH that the server has begun to read, and that never goes on."""
     connection = connect(server)
     connection.send(patch_head(url, 0, length, "Expect: 100-continue"))
-    status, _ = connection.interim()
+    status, _ = connection.head()
     expect(status == 100, f"the server answered {status}, not 100, before the content")
     connection.send(sent)
     return connection

@@ -11,10 +11,12 @@ use http::{HeaderMap, HeaderValue, Method};
 use crate::settings::{Cors, Origins};
 
 /// The methods that a page may use.
-const METHODS: HeaderValue = HeaderValue::from_static("POST, HEAD, PATCH, OPTIONS, GET, DELETE");
+const METHODS: HeaderValue =
+    HeaderValue::from_static("POST, PUT, HEAD, PATCH, OPTIONS, GET, DELETE");
 /// The request fields that a page may send, where it does not name its own.
 const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
-    "Authorization, Content-Type, Origin, Range, If-Match, If-None-Match, If-Range, \
+    "Authorization, Content-Disposition, Content-Type, Origin, Range, If-Match, If-None-Match, \
+     If-Range, \
      Content-Digest, Repr-Digest, Want-Repr-Digest, \
      Tus-Resumable, Upload-Checksum, Upload-Concat, Upload-Defer-Length, Upload-Length, \
      Upload-Metadata, Upload-Offset, Upload-Complete, Upload-Incomplete, \
@@ -22,7 +24,7 @@ const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
 );
 /// The response fields that a page may read.
 const RESPONSE_FIELDS: HeaderValue = HeaderValue::from_static(
-    "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, \
+    "Accept-Patch, Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, \
      Link, Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, \
      Tus-Version, Upload-Blake3, Upload-Challenge, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
      Upload-Draft-Interop-Version, Upload-Expires, Upload-Incomplete, Upload-Length, \
