@@ -29,11 +29,15 @@ pub(super) const NAME_KEYS: [&str; 2] = ["filename", "name"];
 const TYPE_KEYS: [&str; 3] = ["filetype", "contentType", "type"];
 
 /// Answers a GET or HEAD of a complete upload.
-pub(super) fn respond(
+///
+/// # Errors
+///
+/// The first bytes cannot be read: that can still be told, other than what comes behind them.
+pub(super) async fn respond(
     engine: &Arc<Engine>,
     upload: &Upload,
     parts: &Parts,
-) -> Response<ResponseBody> {
+) -> Result<Response<ResponseBody>, StorageError> {
     let validators = validators(upload);
     let mut response = Response::new(ResponseBody::empty());
     digests::tell(upload, &parts.headers, response.headers_mut());
@@ -45,11 +49,11 @@ pub(super) fn respond(
         Precondition::Passed => {}
         Precondition::NotModified => {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return response;
+            return Ok(response);
         }
         Precondition::Failed => {
             *response.status_mut() = StatusCode::PRECONDITION_FAILED;
-            return response;
+            return Ok(response);
         }
     }
     let length = upload.length().unwrap_or_default();
@@ -63,9 +67,9 @@ pub(super) fn respond(
     };
     let segments = choose(&mut response, &selection, length);
     if is_get {
-        *response.body_mut() = stream(engine, upload, segments);
+        *response.body_mut() = stream(engine, upload, segments).await?;
     }
-    response
+    Ok(response)
 }
 
 /// The digest of the bytes is their tag. Without a tree the id serves: what is complete never
@@ -152,6 +156,8 @@ enum Segment {
     Text(Bytes),
     /// Bytes of the upload.
     Range(Range<u64>),
+    /// Bytes of the upload that are being read already.
+    Open(Box<dyn DataReader>),
 }
 
 /// Where the sending of segments stands.
@@ -163,10 +169,22 @@ struct Sending {
     reader: Option<Box<dyn DataReader>>,
 }
 
-fn stream(engine: &Arc<Engine>, upload: &Upload, mut segments: Vec<Segment>) -> ResponseBody {
+async fn stream(
+    engine: &Arc<Engine>,
+    upload: &Upload,
+    mut segments: Vec<Segment>,
+) -> Result<ResponseBody, StorageError> {
+    for segment in &mut segments {
+        if let Segment::Range(range) = segment
+            && !range.is_empty()
+        {
+            *segment = Segment::Open(engine.read(upload, range.clone()).await?);
+            break;
+        }
+    }
     segments.reverse();
     let (engine, upload) = (Arc::clone(engine), upload.clone());
-    ResponseBody::from_reads(Sending { engine, upload, segments, reader: None }, next)
+    Ok(ResponseBody::from_reads(Sending { engine, upload, segments, reader: None }, next))
 }
 
 async fn next(mut sending: Sending) -> Result<Option<(Bytes, Sending)>, StorageError> {
@@ -181,6 +199,7 @@ async fn next(mut sending: Sending) -> Result<Option<(Bytes, Sending)>, StorageE
         match sending.segments.pop() {
             None => return Ok(None),
             Some(Segment::Text(text)) => return Ok(Some((text, sending))),
+            Some(Segment::Open(reader)) => sending.reader = Some(reader),
             Some(Segment::Range(range)) => {
                 sending.reader = Some(sending.engine.read(&sending.upload, range).await?);
             }

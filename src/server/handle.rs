@@ -204,7 +204,7 @@ impl Handler {
     ) -> Result<Response<ResponseBody>, Fault> {
         let upload = self.engine.look(id).await?;
         if upload.is_complete() {
-            let mut response = download::respond(&self.engine, &upload, parts);
+            let mut response = download::respond(&self.engine, &upload, parts).await?;
             if response.status().is_success() {
                 let time = (self.engine.limits(), self.engine.now());
                 ietf::add_state(response.headers_mut(), &upload, time);
