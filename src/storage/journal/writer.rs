@@ -129,6 +129,11 @@ impl Journal {
         segment.append(frame, self.durability)
     }
 
+    /// Makes the first file, without a frame. Durable when it returns.
+    pub(in crate::storage) fn begin(&mut self) -> io::Result<()> {
+        self.begin_segment()
+    }
+
     fn begin_segment(&mut self) -> io::Result<()> {
         // A number that was tried and failed is not used again: a file may be there in part.
         self.generation = self.generation.saturating_add(1);

@@ -35,9 +35,17 @@ pub(super) fn open_both(
     durability: Durability,
 ) -> Result<(sled::Db, Journal), StorageError> {
     let io = |source| StorageError::io("opening the journal of the records", None, source);
-    let chain = Chain::open(&folder.journal()).map_err(io)?;
+    let mut chain = Chain::open(&folder.journal()).map_err(io)?;
+    let is_new = chain.is_empty() && !folder.records().exists();
+    if is_new {
+        // First of all: sled syncs nothing that it makes, and what the loss of power leaves of it
+        // can be taken for damage only where there is a journal to make it anew from.
+        Journal::open(&chain, 0, durability).and_then(|mut journal| journal.begin()).map_err(io)?;
+        chain = Chain::open(&folder.journal()).map_err(io)?;
+    }
     let mark = Mark::of(&folder.records(), durability);
-    let found = match find(folder, &chain, &mark)? {
+    let found = if is_new { Err(Unusable::New) } else { find(folder, &chain, &mark)? };
+    let found = match found {
         Ok((database, after)) => match replay(&chain, after, &database)? {
             Ok(last) => Ok((database, last, after.unwrap_or(0))),
             Err(why) => Err(Unusable::Damaged(why)),
@@ -111,6 +119,8 @@ fn find(folder: &DataFolder, chain: &Chain, mark: &Mark) -> Result<Usable, Stora
 enum Unusable {
     /// The power was lost while it was open.
     PowerLoss,
+    /// There was none yet.
+    New,
     /// It is not there.
     Missing,
     /// It cannot be read, or parts of it are gone.
@@ -178,6 +188,7 @@ fn set_aside(records: &Path, why: &Unusable) -> io::Result<()> {
             );
             remove_all(records)
         }
+        Unusable::New => Ok(()),
         Unusable::Missing => {
             tracing::warn!(
                 "the database of the records is missing; making it anew from the journal"
