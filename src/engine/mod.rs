@@ -206,8 +206,14 @@ impl Engine {
     /// `NotFound`, `Gone`, `Busy`, and what the stores could not do.
     pub async fn cancel(&self, id: UploadId) -> Result<(), Fault> {
         let _lease = self.leases.acquire(id).await?;
-        let stored = self.load(id).await?;
-        self.end_upload(stored, GoneReason::Cancelled).await?;
+        let ended = self.end_upload(self.load(id).await?, GoneReason::Cancelled).await;
+        match ended {
+            // Its parts were joined meanwhile, which is saved without a lease, and once only.
+            Err(error) if matches!(error.failure, Failure::Conflict) => {
+                self.end_upload(self.load(id).await?, GoneReason::Cancelled).await?;
+            }
+            ended => ended?,
+        }
         Ok(())
     }
 
