@@ -12,6 +12,7 @@ mod shim;
 
 use std::any::Any;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::thread;
 
@@ -218,4 +219,70 @@ fn a_disk_that_lies_about_its_syncs_is_found_out() {
         let found = (0..5).any(|seed| round(shim.another(), seed, IMAGES_A_ROUND, &lies).is_err());
         assert!(found, "nothing was lost by a disk that does not sync {lies_about}");
     }
+}
+
+/// Files on a disk of its own, as they are after a loss of power with each of some seeds.
+fn after_power_loss(events: &[Event]) -> Vec<Option<Vec<u8>>> {
+    let before = tempfile::tempdir().unwrap();
+    let mut disk = Disk::of(before.path());
+    let root = fs::metadata(before.path()).unwrap().ino();
+    for event in events {
+        match event.clone() {
+            // The root has no number that a test could know.
+            Event::SyncBegins { inode: 1, ticket } => {
+                disk.apply(&Event::SyncBegins { inode: root, ticket });
+            }
+            event => disk.apply(&event),
+        }
+    }
+    let look = |seed| {
+        let after = tempfile::tempdir().unwrap();
+        disk.lose_power(seed, after.path());
+        fs::read(after.path().join("file")).ok()
+    };
+    (0..50).map(look).collect()
+}
+
+fn begins(inode: u64, ticket: u64) -> Event {
+    Event::SyncBegins { inode, ticket }
+}
+
+fn ends(inode: u64, ticket: u64) -> Event {
+    Event::SyncEnds { inode, ticket }
+}
+
+fn written(offset: u64, bytes: &[u8]) -> Event {
+    Event::Write { inode: 2, offset, bytes: bytes.into() }
+}
+
+#[test]
+fn a_sync_of_a_file_keeps_its_bytes_and_one_of_its_folder_its_name() {
+    let created = Event::CreateFile { inode: 2, path: "file".to_owned() };
+    let mut events = vec![created, written(0, &[7; 5000]), begins(2, 1), ends(2, 1)];
+    let nameless = after_power_loss(&events);
+    assert!(nameless.contains(&None), "a name that was not synced is always there");
+    events.extend([begins(1, 2), written(5000, &[8; 5000]), ends(1, 2)]);
+    let named = after_power_loss(&events);
+    let bytes = |found: &Option<Vec<u8>>| found.clone().expect("a synced name is gone");
+    assert!(named.iter().all(|found| bytes(found)[..5000] == [7; 5000]));
+    assert!(named.iter().any(|found| bytes(found).len() < 10_000), "all is always there");
+    assert!(named.iter().any(|found| bytes(found).ends_with(&[8])), "nothing more is ever there");
+}
+
+#[test]
+fn a_sync_after_one_that_failed_keeps_only_what_was_written_between_them() {
+    let found = after_power_loss(&[
+        Event::CreateFile { inode: 2, path: "file".to_owned() },
+        begins(1, 1),
+        ends(1, 1),
+        written(0, &[7; 5000]),
+        begins(2, 2),
+        Event::SyncFails { inode: 2, ticket: 2 },
+        written(5000, &[8; 5000]),
+        begins(2, 3),
+        ends(2, 3),
+    ]);
+    let found: Vec<Vec<u8>> = found.into_iter().map(Option::unwrap).collect();
+    assert!(found.iter().all(|bytes| bytes[5000..] == [8; 5000]));
+    assert!(found.iter().any(|bytes| bytes[..5000] != [7; 5000]), "the failed sync is believed");
 }
