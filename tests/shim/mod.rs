@@ -168,21 +168,20 @@ fn environment(library: &Path, root: &Path, trace: &Path) -> Vec<(&'static str, 
 /// Compiles the shim, and sees whether it works here.
 fn library() -> Result<PathBuf, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/shim.c");
-    // Test binaries run side by side.
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
-        "shim-{}-{}.so",
-        env!("CARGO_CRATE_NAME"),
-        std::process::id()
-    ));
+    let name = format!("shim-{}.so", env!("CARGO_CRATE_NAME"));
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let new = library.with_extension(std::process::id().to_string());
     let compiled = Command::new("cc")
         .args(["-O1", "-Wall", "-shared", "-fPIC", "-o"])
-        .args([&library, &source])
+        .args([&new, &source])
         .output()
         .map_err(|error| format!("there is no C compiler `cc`: {error}"))?;
     let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if !compiled.status.success() {
         return Err(format!("the shim does not compile here: {}", told(&compiled.stderr)));
     }
+    // One that is in use goes on being what it is.
+    fs::rename(new, &library).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let run = Command::new(env!("CARGO_BIN_EXE_resumed"))

@@ -12,11 +12,11 @@
  *
  * Environment: SHIM_ROOT (absolute, canonical), SHIM_TRACE, SHIM_CONTROL, SHIM_BOOT, SHIM_SYNC_US.
  * A line of the control file: MASK PATTERN ERRNO SKIP COUNT ROOM. A call of one of the kinds in
- * MASK, on a path that contains PATTERN (`*`: any; `!x`: not x), fails with ERRNO, from the one after SKIP on, COUNT times;
- * with ROOM >= 0 writes go on, cut short, until ROOM bytes were written. ERRNO 0 is for syncs: it is
- * told that all went well, and nothing is durable.
+ * MASK, on a path that contains PATTERN (`*`: any; `!x`: not x), fails with ERRNO, COUNT times, but
+ * not the first SKIP of them; with ROOM >= 0 writes go on, cut short, until ROOM bytes were written.
+ * ERRNO 0 is for syncs: it is told that all went well, and nothing is durable.
  *
- * Kinds of records and calls: trace.rs and faults.rs have the same numbers. */
+ * Kinds of records and calls: trace.rs and mod.rs have the same numbers. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
