@@ -26,8 +26,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// A writer lets go of what it holds open when nothing came for this long.
 const LULL: Duration = Duration::from_millis(250);
 
-fn is_full(written: &Result<(), StorageError>) -> bool {
-    matches!(written, Err(StorageError { failure: Failure::Full(_), .. }))
+fn is_full(error: &StorageError) -> bool {
+    matches!(error.failure, Failure::Full(_))
 }
 
 /// An append that was admitted and runs.
@@ -149,20 +149,24 @@ impl Appending {
             if let Some(ending) = batch.ending {
                 if ending != Ending::Overrun {
                     self.digests.update(batch.pieces.clone(), batch.bytes).await?;
-                    let written = writer.write_and_commit(batch.pieces).await;
-                    if is_full(&written) {
-                        return self.keep_what_had_room(&progress, batch.bytes, writer).await;
+                    match writer.write_and_commit(batch.pieces).await {
+                        Err(full) if is_full(&full) => {
+                            let left = (batch.bytes, full);
+                            return self.keep_what_had_room(&progress, left, writer).await;
+                        }
+                        written => written?,
                     }
-                    written?;
                 }
                 return Ok((ending, progress.offset));
             }
             let bytes = batch.bytes;
             let (written, next) = self.write_one(batch, gatherer, writer).await?;
-            if is_full(&written) {
-                return self.keep_what_had_room(&progress, bytes, writer).await;
+            match written {
+                Err(full) if is_full(&full) => {
+                    return self.keep_what_had_room(&progress, (bytes, full), writer).await;
+                }
+                written => written?,
             }
-            written?;
             batch = next;
             if self.checkpoint_if_due(&mut progress, writer).await? {
                 gatherer.recorded(&self.upload);
@@ -189,16 +193,20 @@ impl Appending {
         Ok((written, next))
     }
 
-    /// Commits what was written before the last `bytes`, for which no room was found. Those are in
+    /// Commits what was written before the last bytes, for which no room was found. Those are in
     /// the digests already, which have to be taken up again where the record left them.
     async fn keep_what_had_room(
         &mut self,
         progress: &Progress,
-        bytes: u64,
+        (bytes, full): (u64, StorageError),
         writer: &mut dyn DataWriter,
     ) -> Result<(Ending, u64), Fault> {
         let end = progress.offset.saturating_sub(bytes);
-        writer.commit().await?;
+        match writer.commit().await {
+            // It was not the write that found no room: what is on the disk is not known.
+            Err(StorageError { failure: Failure::Closed, .. }) => return Err(full.into()),
+            committed => committed?,
+        }
         if !self.digests.has_checksum() {
             let id = self.upload.id();
             let reader =
