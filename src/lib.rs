@@ -11,6 +11,7 @@
 //! - [`settings`]: what the person who runs the server decides
 //! - [`client`]: HTTP as those need it who fetch and send files
 //! - [`download`]: what `get` does
+//! - [`send`]: what `put` does
 //! - [`server`]: how HTTP reaches the engine
 
 pub mod protocol;
@@ -30,5 +31,7 @@ pub mod settings;
 pub mod client;
 
 pub mod download;
+
+pub mod send;
 
 pub mod server;

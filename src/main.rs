@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Some(("get", matches)) => commands::get::run(matches),
         Some(("man", matches)) => commands::shell::man(matches, command()),
         Some(("import", matches)) => commands::import::run(matches),
+        Some(("put", matches)) => commands::put::run(matches),
         Some(("serve", matches)) => commands::serve::run(matches),
         _ => unreachable!("clap lets no other subcommand through"),
     }
@@ -28,6 +29,7 @@ fn command() -> Command {
         .disable_help_subcommand(true)
         .subcommand(commands::serve::command())
         .subcommand(commands::get::command())
+        .subcommand(commands::put::command())
         .subcommand(commands::check::command())
         .subcommand(commands::shell::completions_command())
         .subcommand(commands::shell::man_command())

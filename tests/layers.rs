@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// From the top. `lib.rs` tells them in this order.
 const LAYERS: &[&str] = &[
     "protocol", "clock", "storage", "engine", "check", "import", "settings", "client", "download",
-    "server",
+    "send", "server",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -84,9 +84,16 @@ pub struct Content {
     /// Bytes that were received and not yet taken from the limit.
     pub(super) owed: usize,
     pub(super) patience: Duration,
+    pub(super) is_last: bool,
 }
 
 impl Content {
+    /// No other request follows on this connection. So it has to be when the answer came before the
+    /// request was sent whole, or the next one would wait for the rest of it.
+    pub fn is_last(&mut self) {
+        self.is_last = true;
+    }
+
     /// The next bytes, of which there are some; `None` at the end. A dropped future loses none.
     ///
     /// # Errors
@@ -107,7 +114,7 @@ impl Content {
                 }
                 None => {
                     let (idle, origin) = &self.home;
-                    if let Some(connection) = self.connection.take() {
+                    if let Some(connection) = self.connection.take().filter(|_| !self.is_last) {
                         idle.put(origin.clone(), connection);
                     }
                     return Ok(None);

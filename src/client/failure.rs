@@ -158,6 +158,12 @@ impl Failure {
         Self { is_transient: false, ..self }
     }
 
+    /// The same failure, which may pass.
+    #[must_use]
+    pub fn for_now(self) -> Self {
+        Self { is_transient: true, ..self }
+    }
+
     /// The same failure with more words behind those there are.
     #[must_use]
     pub fn with_words(self, words: &str) -> Self {

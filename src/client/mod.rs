@@ -79,12 +79,15 @@ pub struct Request {
     pub url: Url,
     /// Its own fields, over those of [`Options::headers`].
     pub headers: HeaderMap,
+    /// Whether it goes to another server than the person named: secrets in [`Options::headers`]
+    /// are not meant for that one.
+    pub is_elsewhere: bool,
 }
 
 impl Request {
     /// A request with this method and no fields of its own.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new() }
+        Self { method, url, headers: HeaderMap::new(), is_elsewhere: false }
     }
 
     /// The same request with this field.
@@ -127,7 +130,8 @@ impl Client {
         &self.clock
     }
 
-    /// Sends a GET or HEAD and follows redirects. A dropped future closes the connection.
+    /// Sends a request without content, such as a GET, and follows redirects with the same method.
+    /// A dropped future closes the connection.
     ///
     /// # Errors
     /// A failure of the network, or redirects that lead nowhere. Any status else is an answer: see
@@ -135,7 +139,7 @@ impl Client {
     pub async fn fetch(&self, request: &Request) -> Result<Answer, Failure> {
         let mut url = request.url.clone();
         for _ in 0..=self.options.max_redirects {
-            let is_elsewhere = url.origin() != request.url.origin();
+            let is_elsewhere = request.is_elsewhere || url.origin() != request.url.origin();
             let content = Empty::new().map_err(|never| match never {}).boxed_unsync();
             let hop = Request { url: url.clone(), ..request.clone() };
             let answer = self.exchange(&hop, content, is_elsewhere).await?;
@@ -162,7 +166,7 @@ impl Client {
         request: &Request,
         content: RequestContent,
     ) -> Result<Answer, Failure> {
-        self.exchange(request, content, false).await
+        self.exchange(request, content, request.is_elsewhere).await
     }
 
     async fn exchange(
@@ -225,6 +229,7 @@ impl Client {
                 limit: Arc::clone(&self.limit),
                 owed: 0,
                 patience: self.options.stall_timeout,
+                is_last: false,
             },
         }
     }

@@ -12,8 +12,6 @@ use resumed::client::report::Reporter;
 use resumed::clock::Clock;
 use resumed::download::flags::GetFlags;
 use resumed::download::{Destination, Download, Getter, parse_list};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 pub(crate) fn command() -> Command {
     GetFlags::augment_args(Command::new("get"))
@@ -44,7 +42,7 @@ fn get(flags: &GetFlags, is_stdout: bool, reporter: &Arc<Reporter>) -> Result<()
     let runtime = runtime
         .map_err(|error| told("get", &Failure::network("the runtime does not start", error)))?;
     let outcome = runtime.block_on(async {
-        let stop = stop_on_signal()
+        let stop = super::stop_on_signal()
             .map_err(|error| told("get", &Failure::network("signals cannot be awaited", error)))?;
         let getter = Getter {
             client: Arc::new(Client::new(flags.client.options(), Clock::System)),
@@ -97,25 +95,4 @@ fn downloads(flags: &GetFlags, is_stdout: bool) -> Result<Vec<Download>, Failure
         .into_iter()
         .map(|urls| Download { urls, to: to.clone(), expect: expect.clone() })
         .collect())
-}
-
-/// What is cancelled by SIGINT and SIGTERM. A second one ends the process at once.
-fn stop_on_signal() -> io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let told = stop.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if told.is_cancelled() {
-                std::process::exit(FailureKind::Interrupted.exit_code().into());
-            }
-            told.cancel();
-        }
-    });
-    Ok(stop)
 }

@@ -52,7 +52,7 @@ impl Metadata {
 
     /// The metadata with these values, as a tus client would have written it; the keys are visible
     /// ASCII without comma, each there once.
-    pub fn from_pairs<const N: usize>(pairs: [(&str, Option<&str>); N]) -> Self {
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
         let told = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
         let written: Vec<String> =
             told.map(|(key, value)| format!("{key} {}", STANDARD.encode(value))).collect();

@@ -226,9 +226,8 @@ impl Reporter {
 pub struct Progress {
     reporter: Arc<Reporter>,
     name: String,
-    url: String,
+    url: Mutex<String>,
     total: Option<u64>,
-    present: u64,
     bytes: AtomicU64,
     moved: AtomicU64,
     connections: AtomicUsize,
@@ -260,9 +259,8 @@ impl Progress {
         Self {
             reporter,
             name: name.to_owned(),
-            url: url.to_owned(),
+            url: Mutex::new(url.to_owned()),
             total,
-            present,
             bytes: AtomicU64::new(present),
             moved: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
@@ -278,6 +276,11 @@ impl Progress {
         self.moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// This many bytes are where they belong, and were not moved for it.
+    pub fn found(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// This many bytes turned out to be wrong, and do not count any more.
     pub fn take_back(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -286,6 +289,11 @@ impl Progress {
     /// All bytes that count, also those of earlier runs.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The other end turned out to be this.
+    pub fn set_url(&self, url: &str) {
+        url.clone_into(&mut self.url.lock());
     }
 
     /// Bytes move on this many connections.
@@ -346,9 +354,10 @@ impl Progress {
         }
         let (bytes, took) = (self.bytes(), self.begin.elapsed());
         let moved_bytes = self.moved.load(Ordering::Relaxed);
+        let url = self.url.lock().clone();
         let event = Event::Finished {
             name: &self.name,
-            url: &self.url,
+            url: &url,
             path,
             bytes,
             moved_bytes,
@@ -357,8 +366,8 @@ impl Progress {
         };
         self.reporter.tell(&event, || {
             let how = verified.map_or(String::new(), |how| format!(", verified by {how}"));
-            let been = match self.present {
-                0 => String::new(),
+            let been = match moved_bytes {
+                all if all == bytes => String::new(),
                 _ => format!(" ({} in this run)", HumanBytes(moved_bytes)),
             };
             let seconds = took.as_secs_f64();
