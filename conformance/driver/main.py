@@ -23,6 +23,7 @@ GROUPS = {
     "ietf": "the IETF protocol: tus-js-client in its two drafts, curl, interim responses",
     "py": "tuspy and aiotus",
     "curl": "curl by hand",
+    "get": "resumed get from nginx, Python's http.server and resumed",
     "browser": "Uppy in headless Chromium",
 }
 
@@ -38,13 +39,13 @@ class Bench:
         self.is_long = options.long
         self.url = options.url
         self.shown = []
-        self._binary = options.binary
+        self.binary = options.binary
         self._servers = []
 
     def server(self, name, *arguments, folder=None):
         """A server with its data in a folder of its own, below `folder` if that is given."""
         folder = folder or self.folder
-        server = Server(self.processes, self._binary, folder, name, arguments)
+        server = Server(self.processes, self.binary, folder, name, arguments)
         self._servers.append(server)
         return server
 
