@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,6 +41,27 @@ impl Content for Pieces {
 
     fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
         Ok(None)
+    }
+}
+
+/// Content whose sender is told at once of the upload, and how far it is recorded.
+struct Announced(Box<dyn Content>, Arc<Mutex<Option<Upload>>>);
+
+impl Content for Announced {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        self.0.poll_piece(context)
+    }
+
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        Ok(None)
+    }
+
+    fn is_announced(&self) -> bool {
+        true
+    }
+
+    fn recorded(&mut self, upload: &Upload) {
+        *self.1.lock().unwrap() = Some(upload.clone());
     }
 }
 
@@ -96,6 +117,10 @@ impl Run {
         let metadata = Metadata::default();
         let creation = Creation { kind, length, metadata, declared, content: None };
         let upload = self.engine.create(creation, content(&Bytes::new())).await?;
+        Ok(self.know(&upload, bytes))
+    }
+
+    fn know(&mut self, upload: &Upload, bytes: Bytes) -> usize {
         let mut known = Known {
             id: upload.id(),
             bytes,
@@ -104,9 +129,39 @@ impl Run {
             is_cancelled: false,
             may_be_cancelled: false,
         };
-        known.learn(&upload);
+        known.learn(upload);
         self.known.push(known);
-        Ok(self.known.len() - 1)
+        self.known.len() - 1
+    }
+
+    /// Creates an upload with the first bytes of its content, and is told of it meanwhile.
+    async fn announce(&mut self, bytes: Bytes, first: usize) -> Result<usize, Fault> {
+        let heard = Arc::new(Mutex::new(None));
+        let is_last = first == bytes.len();
+        let creation = Creation {
+            kind: Kind::Single,
+            length: Some(bytes.len().try_into().unwrap()),
+            metadata: Metadata::default(),
+            declared: ReprDigests::default(),
+            content: Some(Append {
+                offset: 0,
+                length: None,
+                content_length: None,
+                completion: if is_last { Completion::AtEnd } else { Completion::Later },
+                checksum: None,
+                max_bytes: None,
+            }),
+        };
+        let announced = Announced(content(&bytes.slice(..first)), Arc::clone(&heard));
+        let outcome = self.engine.create(creation, Box::new(announced)).await;
+        let heard = heard.lock().unwrap().take();
+        let index = heard.map(|upload| self.know(&upload, bytes));
+        let index = index.inspect(|index| {
+            if let Ok(upload) = &outcome {
+                self.known[*index].learn(upload);
+            }
+        });
+        outcome.map(|_| index.expect("it was told before it was created"))
     }
 
     async fn append(&mut self, index: usize, end: usize, checked: bool) -> Result<(), Fault> {
@@ -142,6 +197,7 @@ impl Run {
         match flows {
             Flows::Usual => self.go().await,
             Flows::Alike => self.go_alike().await,
+            Flows::Announced => self.go_announced().await,
         }
     }
 
@@ -200,6 +256,30 @@ impl Run {
         for _ in 0..200 {
             tokio::task::yield_now().await;
         }
+        Ok(())
+    }
+
+    /// Uploads whose clients are told of them at once, and say when they are complete.
+    async fn go_announced(&mut self) -> Result<(), Fault> {
+        self.announce(bytes_of(6, PIECE * PIECES), PIECE * PIECES).await?;
+        let begun = self.announce(bytes_of(7, PIECE * 2), PIECE).await?;
+        self.append(begun, PIECE * 2, false).await?;
+        let voided = self.announce(bytes_of(8, PIECE), PIECE / 2).await?;
+        let append = Append {
+            offset: self.known[voided].acknowledged,
+            length: None,
+            content_length: None,
+            completion: Completion::Later,
+            checksum: None,
+            max_bytes: None,
+        };
+        self.known[voided].may_be_cancelled = true;
+        let (id, too_much) = (self.known[voided].id, content(&bytes_of(8, PIECE)));
+        match self.engine.append(id, append, too_much).await {
+            Err(Fault::Refused(Refusal::BeyondLength { .. })) => {}
+            other => return other.map(|_| ()),
+        }
+        self.known[voided].is_cancelled = true;
         Ok(())
     }
 
@@ -266,6 +346,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 enum Flows {
     Usual,
     Alike,
+    Announced,
 }
 
 #[test]
@@ -276,6 +357,11 @@ fn whatever_was_acknowledged_survives_a_power_loss_at_any_call() {
 #[test]
 fn uploads_that_share_their_bytes_survive_a_power_loss_at_any_call() {
     lose_power_at_any_call(Flows::Alike, 40);
+}
+
+#[test]
+fn uploads_that_were_announced_survive_a_power_loss_at_any_call() {
+    lose_power_at_any_call(Flows::Announced, 20);
 }
 
 fn lose_power_at_any_call(flows: Flows, least_calls: u64) {

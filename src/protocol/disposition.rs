@@ -1,7 +1,7 @@
-//! The name and the media type of a download, from what a client said about the upload: safe by
+//! The name, the media type and the coding of a download, from what a client said about the upload: safe by
 //! default, since whoever may upload would else decide what runs in this server's origin.
 //!
-//! - RFC 6266 (Content-Disposition), RFC 8187 (`filename*`), RFC 9110 §8.3 (Content-Type)
+//! - RFC 6266 (Content-Disposition), RFC 8187 (`filename*`), RFC 9110 §8.3 (Content-Type), §8.4 (Content-Encoding)
 
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
@@ -71,6 +71,18 @@ fn is_media_type(text: &str) -> bool {
         // Not `trim`: it takes spaces off that are no ASCII and would be sent.
         && essence.trim_end_matches(' ').split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
         && parameters.bytes().all(is_plain)
+}
+
+/// The codings to send, when the client declared some; `None` when there are none, or that is no
+/// list of tokens (RFC 9110 §8.4).
+pub fn content_coding(declared: Option<&[u8]>) -> Option<HeaderValue> {
+    let codings = std::str::from_utf8(declared?).ok()?.trim();
+    let is_coding = |coding: &str| {
+        !coding.is_empty() && coding.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let is_right = codings.len() <= MAX_MEDIA_TYPE_BYTES
+        && codings.split(',').all(|coding| is_coding(coding.trim_matches(' ')));
+    is_right.then(|| HeaderValue::try_from(codings).ok()).flatten()
 }
 
 /// `Content-Disposition` with a name that every client can read, or without one.
@@ -249,6 +261,20 @@ mod tests {
     fn a_name_cannot_turn_its_direction() {
         let marks = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}";
         assert_eq!(attachment(&format!("a{marks}.exe")), "attachment; filename=\"a.exe\"");
+    }
+
+    #[test]
+    fn a_coding_is_sent_only_when_it_is_one() {
+        let sent = |declared: &str| {
+            content_coding(Some(declared.as_bytes()))
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(sent("gzip").as_deref(), Some("gzip"));
+        assert_eq!(sent(" br, x-gzip ").as_deref(), Some("br, x-gzip"));
+        for wrong in ["", "gzip,", "g zip", "gzip\r\nX: 1", "gz\u{ef}p"] {
+            assert_eq!(sent(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(content_coding(None), None);
     }
 
     #[test]

@@ -16,19 +16,19 @@ const METHODS: HeaderValue =
 /// The request fields that a page may send, where it does not name its own.
 const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Disposition, Content-Type, Origin, Range, If-Match, If-None-Match, \
-     If-Range, \
-     Content-Digest, Repr-Digest, Want-Repr-Digest, \
-     Tus-Resumable, Upload-Checksum, Upload-Concat, Upload-Defer-Length, Upload-Length, \
-     Upload-Metadata, Upload-Offset, Upload-Complete, Upload-Incomplete, \
-     Upload-Draft-Interop-Version, X-HTTP-Method-Override, X-Request-ID, X-Requested-With",
+     If-Range, Content-Digest, Repr-Digest, Want-Repr-Digest, Tus-Resumable, Upload-Checksum, \
+     Upload-Concat, Upload-Defer-Length, Upload-Length, Upload-Metadata, Upload-Offset, \
+     Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, X-HTTP-Method-Override, \
+     X-Request-ID, X-Requested-With",
 );
 /// The response fields that a page may read.
 const RESPONSE_FIELDS: HeaderValue = HeaderValue::from_static(
-    "Accept-Patch, Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, \
-     Link, Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, \
-     Tus-Version, Upload-Blake3, Upload-Challenge, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
-     Upload-Draft-Interop-Version, Upload-Expires, Upload-Incomplete, Upload-Length, \
-     Upload-Limit, Upload-Metadata, Upload-Offset",
+    "Accept-Patch, Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, \
+     Last-Modified, Link, Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, \
+     Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Blake3, Upload-Challenge, \
+     Upload-Complete, Upload-Concat, Upload-Defer-Length, Upload-Draft-Interop-Version, \
+     Upload-Expires, Upload-Incomplete, Upload-Length, Upload-Limit, Upload-Metadata, \
+     Upload-Offset",
 );
 /// How long a browser may remember a preflight, in seconds; what browsers allow at most.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("86400");

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::body::ResponseBody;
 use super::digests;
 use crate::engine::Engine;
-use crate::protocol::disposition::{disposition, media_type};
+use crate::protocol::disposition::{content_coding, disposition, media_type};
 use crate::protocol::precondition::{Precondition, Validators};
 use crate::protocol::range::{ByteRange, Multipart, Selection, select, unsatisfied_content_range};
 use crate::protocol::upload::{State, Upload};
@@ -27,6 +27,8 @@ use crate::storage::{DataReader, StorageError};
 pub(super) const NAME_KEYS: [&str; 2] = ["filename", "name"];
 /// What clients name its media type.
 const TYPE_KEYS: [&str; 3] = ["filetype", "contentType", "type"];
+/// What the IETF dialect names its content codings.
+const CODING_KEYS: [&str; 1] = ["contentEncoding"];
 
 /// Answers a GET or HEAD of a complete upload.
 ///
@@ -91,6 +93,10 @@ fn set_representation(headers: &mut HeaderMap, upload: &Upload) {
     let name = upload.metadata().first_of(&NAME_KEYS);
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CONTENT_DISPOSITION, disposition(name.as_deref(), is_inline));
+    let coding = upload.metadata().first_of(&CODING_KEYS);
+    if let Some(coding) = content_coding(coding.as_deref()) {
+        headers.insert(CONTENT_ENCODING, coding);
+    }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 }
@@ -108,6 +114,7 @@ fn choose(
             // What follows is no longer the representation.
             headers.remove(CONTENT_DISPOSITION);
             headers.remove(CONTENT_TYPE);
+            headers.remove(CONTENT_ENCODING);
             set(headers, &CONTENT_RANGE, &unsatisfied_content_range(length));
             (StatusCode::RANGE_NOT_SATISFIABLE, 0, Vec::new())
         }
@@ -141,6 +148,8 @@ fn several(headers: &mut HeaderMap, ranges: &[ByteRange], length: u64) -> (u64, 
     });
     let segments = parts.chain([Segment::Text(multipart.end().into())]).collect();
     set(headers, &CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
+    // What is coded are the parts, not what they are put in.
+    headers.remove(CONTENT_ENCODING);
     (multipart.content_length(ranges), segments)
 }
 

@@ -1,6 +1,6 @@
 //! A request's head to an operation.
 
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 
 use super::{CONTENT_MEDIA_TYPE, Spoken, UPLOAD_LENGTH, UPLOAD_OFFSET, item};
@@ -200,7 +200,13 @@ fn decode_metadata(headers: &HeaderMap, limits: &Limits) -> Result<Metadata, Ref
         .filter(|given| !is_media_type(given, CONTENT_MEDIA_TYPE));
     let disposition = headers.get(CONTENT_DISPOSITION);
     let name = disposition.and_then(|field| parse_disposition_name(field.as_bytes()));
-    let pairs = [("filename", name.as_deref()), ("filetype", media_type)];
+    // The data stays coded (RUFH §Content Codings), so a download has to say so.
+    let coding = joined(headers, CONTENT_ENCODING.as_str());
+    let pairs = [
+        ("filename", name.as_deref()),
+        ("filetype", media_type),
+        ("contentEncoding", coding.as_deref()),
+    ];
     let metadata = Metadata::from_pairs(pairs);
     if metadata.as_str().len() > limits.max_metadata_bytes {
         let max = limits.max_metadata_bytes;

@@ -191,6 +191,9 @@ fn what_the_representation_is_becomes_metadata() {
         [last, ("content-type", "text/plain"), ("content-disposition", "inline; filename=\"a b\"")];
     let metadata = create(&fields, None).unwrap().metadata;
     assert_eq!(metadata.as_str(), "filename YSBi,filetype dGV4dC9wbGFpbg==");
+    let fields = [last, ("content-encoding", "gzip")];
+    let metadata = create(&fields, None).unwrap().metadata;
+    assert_eq!(metadata.value("contentEncoding"), Some(b"gzip".to_vec()));
     // The media type of an append says nothing of what is uploaded.
     assert!(create(&[last, PARTIAL], None).unwrap().metadata.is_empty());
     let fields = [last, ("upload-metadata", "name YQ=="), ("content-type", "text/plain")];
