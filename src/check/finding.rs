@@ -133,7 +133,9 @@ impl Finding {
     /// What a person can do about it, when a repair does nothing.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::RecordDamaged { .. } => "put the records back from a copy",
+            Self::RecordDamaged { .. } => {
+                "--rebuild makes the records anew from all that can be read"
+            }
             Self::DigestDiffers { .. } | Self::TreeDiffers { .. } | Self::Unreadable { .. } => {
                 "put the file back from a copy, or cancel the upload"
             }

@@ -5,24 +5,25 @@
 //! is asked for (`deep`), repairs (`repair`) and tells (`report`). Blocks; not for a server.
 //!
 //! While a server runs, a finding counts only if a second look shows the same and the record did
-//! not change meanwhile. Whoever repairs has the data folder for himself.
+//! not change meanwhile (`online`). Whoever repairs has the data folder for himself.
 
 mod compare;
 mod deep;
 mod finding;
+mod online;
 mod repair;
 mod report;
 mod walk;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use thiserror::Error;
 
 use self::compare::{Compared, compare};
 use self::deep::Read;
 pub use self::finding::{Finding, Remedy};
+use self::online::{Settled, Suspects};
 use self::report::Outcome;
 pub use self::report::{Form, Report, Summary};
 use self::walk::{Record, Step, walk};
@@ -33,10 +34,6 @@ use crate::storage::blocking::BlockingRecords;
 use crate::storage::file::survey::{Lying, Survey};
 use crate::storage::{Failure, StorageError};
 
-/// Content under a checksum has no record before all of it came. While a server runs, data without
-/// a record counts only when nothing was written to it for this long.
-const QUIET: Duration = Duration::from_secs(15 * 60);
-
 /// What is checked.
 pub struct Store<'a> {
     /// The records.
@@ -46,21 +43,22 @@ pub struct Store<'a> {
 }
 
 /// How it is checked.
-#[derive(Clone, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// Whether the bytes are read and compared with the digests.
     pub is_deep: bool,
     /// The time when the check begins.
     pub now: Timestamp,
     /// What else is known or to be done.
-    pub mode: Mode,
+    pub mode: Mode<'a>,
 }
 
 /// What a check may rely on, and what it is to do.
-#[derive(Clone, Debug)]
-pub enum Mode {
+pub enum Mode<'a> {
     /// A server runs meanwhile: look only, and twice.
-    Online,
+    Online {
+        /// Makes the records those of now; they may be those of an earlier time until then.
+        refresh: &'a dyn Fn() -> Result<(), StorageError>,
+    },
     /// Nobody writes meanwhile: look only.
     Offline,
     /// Nobody writes meanwhile: repair what can be.
@@ -103,7 +101,8 @@ pub enum CheckError {
     /// So many records are missing that something else has to be the matter.
     #[error(
         "{without} of {found} uploads with data have no record, so nothing was repaired: were the \
-         records lost? To set that data aside all the same, add --force"
+         records lost? Make them anew with --rebuild, or add --force to set that data aside all \
+         the same"
     )]
     MostRecordsMissing {
         /// The uploads with data and without a record.
@@ -123,7 +122,7 @@ pub enum CheckError {
 /// It could not be read, or not be repaired: see [`CheckError`]. Findings are no errors.
 pub fn run(
     store: &Store<'_>,
-    options: &Options,
+    options: &Options<'_>,
     report: &mut Report<'_>,
 ) -> Result<Summary, CheckError> {
     if let Mode::Repair { is_forced: false, .. } = options.mode {
@@ -131,6 +130,7 @@ pub fn run(
     }
     let verified_bytes = options.is_deep.then_some(0);
     let mut summary = Summary { verified_bytes, ..Summary::default() };
+    let mut suspects = Suspects::default();
     walk(store.records, store.survey, |step| match step {
         Step::Stranger(path) => {
             summary.strangers = summary.strangers.saturating_add(1);
@@ -138,29 +138,51 @@ pub fn run(
         }
         Step::Upload(id, record, lying) => {
             summary.count(&record);
-            let found = look(store, options, (id, &record, lying), &mut summary)?;
-            for finding in found {
-                summary.findings = summary.findings.saturating_add(1);
-                let outcome = repair::repair(store, options, (id, &record), &finding)?;
-                if matches!(outcome, Outcome::Repaired(_)) {
-                    summary.repaired = summary.repaired.saturating_add(1);
+            let (findings, is_shallow) = look(store, options, (&record, lying), &mut summary);
+            match options.mode {
+                _ if findings.is_empty() => {}
+                Mode::Online { .. } => suspects.push(id, &record, findings, is_shallow),
+                Mode::Offline | Mode::Repair { .. } => {
+                    for finding in findings {
+                        let outcome = repair::repair(store, options, (id, &record), &finding)?;
+                        summary.tell(report, (id, &finding), outcome)?;
+                    }
                 }
-                report.finding(id, &finding, outcome).map_err(CheckError::Output)?;
+            }
+            if suspects.are_many() {
+                settle(store, options, &mut suspects, (&mut summary, report))?;
             }
             Ok(())
         }
     })?;
+    settle(store, options, &mut suspects, (&mut summary, report))?;
     report.summary(&summary).map_err(CheckError::Output)?;
     Ok(summary)
 }
 
-/// What is wrong with one upload, for certain.
+/// Looks again at what was found while a server runs, and tells what is certain.
+fn settle(
+    store: &Store<'_>,
+    options: &Options<'_>,
+    suspects: &mut Suspects,
+    (summary, report): (&mut Summary, &mut Report<'_>),
+) -> Result<(), CheckError> {
+    let Mode::Online { refresh } = options.mode else { return Ok(()) };
+    let Settled { certain, left_out } = suspects.settle(store, refresh, options.now)?;
+    summary.left_out = summary.left_out.saturating_add(left_out);
+    for (id, finding) in &certain {
+        summary.tell(report, (*id, finding), Outcome::Told)?;
+    }
+    Ok(())
+}
+
+/// What is wrong with one upload, and whether that was found without reading its bytes.
 fn look(
     store: &Store<'_>,
-    options: &Options,
-    (id, record, lying): (UploadId, &Record, Option<&Lying>),
+    options: &Options<'_>,
+    (record, lying): (&Record, Option<&Lying>),
     summary: &mut Summary,
-) -> Result<Vec<Finding>, CheckError> {
+) -> (Vec<Finding>, bool) {
     let Compared { mut findings, scratch_bytes } = compare_record(record, lying);
     summary.scratch_bytes = summary.scratch_bytes.saturating_add(scratch_bytes);
     let is_shallow = !findings.is_empty();
@@ -174,15 +196,7 @@ fn look(
             Read::Differs(finding) => findings.push(finding),
         }
     }
-    if matches!(options.mode, Mode::Online) && !findings.is_empty() {
-        let again = look_again(store, options.now, id, record)?;
-        let shallow: &[Finding] = if is_shallow { &findings } else { &[] };
-        if again.is_none_or(|again| again != shallow) {
-            summary.left_out = summary.left_out.saturating_add(1);
-            findings.clear();
-        }
-    }
-    Ok(findings)
+    (findings, is_shallow)
 }
 
 fn compare_record(record: &Record, lying: Option<&Lying>) -> Compared {
@@ -194,28 +208,6 @@ fn compare_record(record: &Record, lying: Option<&Lying>) -> Compared {
             scratch_bytes: 0,
         },
     }
-}
-
-/// What a second look gives; `None` when somebody is at work on it.
-fn look_again(
-    store: &Store<'_>,
-    now: Timestamp,
-    id: UploadId,
-    record: &Record,
-) -> Result<Option<Vec<Finding>>, CheckError> {
-    if load(store, id)? != *record {
-        return Ok(None);
-    }
-    let lying = store.survey.look(id).map_err(CheckError::Survey)?;
-    if load(store, id)? != *record {
-        return Ok(None);
-    }
-    let changed = lying.as_ref().and_then(|lying| lying.changed);
-    let is_quiet = changed.is_some_and(|changed| changed.after(QUIET) <= now);
-    if *record == Record::None && !is_quiet {
-        return Ok(None);
-    }
-    Ok(Some(compare_record(record, lying.as_ref()).findings))
 }
 
 fn load(store: &Store<'_>, id: UploadId) -> Result<Record, CheckError> {
@@ -244,6 +236,19 @@ impl Summary {
             State::Gone { .. } => &mut self.gone,
         };
         *of_its_state = of_its_state.saturating_add(1);
+    }
+
+    fn tell(
+        &mut self,
+        report: &mut Report<'_>,
+        (id, finding): (UploadId, &Finding),
+        outcome: Outcome,
+    ) -> Result<(), CheckError> {
+        self.findings = self.findings.saturating_add(1);
+        if matches!(outcome, Outcome::Repaired(_)) {
+            self.repaired = self.repaired.saturating_add(1);
+        }
+        report.finding(id, finding, outcome).map_err(CheckError::Output)
     }
 
     fn verify(&mut self, bytes: u64) {

@@ -44,7 +44,7 @@ pub(super) fn refuse_if_most_is_missing(store: &Store<'_>) -> Result<(), CheckEr
 /// Repairs it, if that is asked for and can be done.
 pub(super) fn repair(
     store: &Store<'_>,
-    options: &Options,
+    options: &Options<'_>,
     (id, record): (UploadId, &Record),
     finding: &Finding,
 ) -> Result<Outcome, CheckError> {

@@ -67,6 +67,21 @@ impl<'a> Report<'a> {
         Self { to, form }
     }
 
+    /// Tells that the records were made anew, and what could not be read of the old ones.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn rebuilt(&mut self, records: u64, unreadable: &[String]) -> io::Result<()> {
+        if self.form == Form::Json {
+            return self.object(&json!({ "rebuilt": records, "unreadable": unreadable }));
+        }
+        for what in unreadable {
+            writeln!(self.to, "could not be read: {what}")?;
+        }
+        writeln!(self.to, "{records} records were made anew")
+    }
+
     pub(super) fn finding(
         &mut self,
         id: UploadId,

@@ -12,6 +12,8 @@ use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::upload::{Admission, Upload};
 use crate::storage::{RecordStore, StoreFuture, Stored, Version};
 
+const AN_HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// Records of which some cannot be read, and which a server can be told to change between two
 /// looks.
 #[derive(Default)]
@@ -100,7 +102,7 @@ impl Scene {
         fs::write(path, bytes).unwrap();
     }
 
-    fn check(&self, mode: Mode) -> (Result<Summary, CheckError>, String) {
+    fn check(&self, mode: Mode<'_>) -> (Result<Summary, CheckError>, String) {
         let records =
             BlockingRecords::new(Arc::clone(&self.shelf) as Arc<dyn RecordStore>).unwrap();
         let store = Store { records: &records, survey: &self.survey };
@@ -152,7 +154,7 @@ fn while_a_server_runs_a_finding_counts_if_the_record_stays_as_it_is() {
         let records = [(1, Some(complete(1, 3))), (2, Some(complete(2, 3)))];
         let scene = Scene::new(records, is_written_to);
         scene.write(2, b"ab");
-        let summary = scene.check(Mode::Online).0.unwrap();
+        let summary = scene.check(Mode::Online { refresh: &|| Ok(()) }).0.unwrap();
         assert_eq!((summary.findings, summary.left_out), (findings, left_out));
     }
 }
@@ -161,11 +163,11 @@ fn while_a_server_runs_a_finding_counts_if_the_record_stays_as_it_is() {
 fn while_a_server_runs_fresh_data_without_a_record_is_left_out() {
     let scene = Scene::new([], false);
     scene.write(1, b"abc");
-    let summary = scene.check(Mode::Online).0.unwrap();
+    let summary = scene.check(Mode::Online { refresh: &|| Ok(()) }).0.unwrap();
     assert_eq!((summary.findings, summary.left_out), (0, 1));
     let file = File::options().write(true).open(scene.survey.path(id(1))).unwrap();
-    file.set_modified(file.metadata().unwrap().modified().unwrap() - QUIET).unwrap();
-    let summary = scene.check(Mode::Online).0.unwrap();
+    file.set_modified(file.metadata().unwrap().modified().unwrap() - AN_HOUR).unwrap();
+    let summary = scene.check(Mode::Online { refresh: &|| Ok(()) }).0.unwrap();
     assert_eq!((summary.findings, summary.left_out), (1, 0));
 }
 

@@ -97,7 +97,7 @@ fn import(settings: &Settings, matches: &ArgMatches) -> Result<Summary, Box<dyn 
     let import = Import {
         records: &records,
         survey: &Survey::new(folder.uploads()),
-        lost_and_found: folder.lost_and_found(),
+        lost_and_found: folder.layout().lost_and_found(),
         policy: &settings.uploads,
         base_path: settings.listening.base_path.to_string(),
         way,

@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// A data folder that this process has for itself, until this is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
-    path: PathBuf,
+    layout: Layout,
     _lock: File,
 }
 
@@ -56,7 +56,40 @@ impl DataFolder {
         writeln!(lock, "{}", std::process::id())
             .map_err(io("writing the lock of the data folder"))?;
         identity::check(path, &path.join("uploads"))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { layout: Layout::of(path), _lock: lock })
+    }
+
+    /// Where everything in it is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where the journal of the records is.
+    pub fn journal(&self) -> PathBuf {
+        self.layout.journal()
+    }
+
+    /// Where the records are.
+    pub fn records(&self) -> PathBuf {
+        self.layout.records()
+    }
+
+    /// Where the bytes are.
+    pub fn uploads(&self) -> PathBuf {
+        self.layout.uploads()
+    }
+}
+
+/// Where everything is in a data folder, for who only looks: another process may have it.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    path: PathBuf,
+}
+
+impl Layout {
+    /// The layout of this data folder, which need not be there.
+    pub fn of(path: &Path) -> Self {
+        Self { path: path.to_owned() }
     }
 
     /// Where the journal of the records is.
