@@ -100,3 +100,42 @@ fn files(folder: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
+
+/// What a final upload comes to: its status as a download, once that is known.
+async fn settled(server: &TestServer, path: &str) -> u16 {
+    for _ in 0..500 {
+        match server.get(path, "").await.status {
+            409 => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            status => return status,
+        }
+    }
+    panic!("the upload stays unfinished");
+}
+
+#[tokio::test]
+async fn a_final_upload_with_another_digest_can_never_be_downloaded() {
+    let server = TestServer::start().await;
+    let content = pattern(LENGTH);
+    let (first, second) = content.split_at(1_234_567);
+    let one = server.create_with("Upload-Concat: partial\r\n", first).await;
+    let two = server.create_with("Upload-Concat: partial\r\n", second).await;
+    for (order, status) in [([&one, &two], 200), ([&two, &one], 410)] {
+        for declared in [blake3_of(&content), repr_digest_of(&content)] {
+            let [first, second] = order;
+            let fields = format!("Upload-Concat: final;{first} {second}\r\n{declared}");
+            let path = server.create(&fields).await;
+            assert_eq!(settled(&server, &path).await, status);
+            if status == 200 {
+                assert_eq!(server.get(&path, "").await.content, content);
+            }
+        }
+    }
+    // Declared before its parts are there.
+    let late = server.create("Upload-Concat: partial\r\nUpload-Length: 2\r\n").await;
+    let digest = blake3_of(b"other");
+    let path = server.create(&format!("Upload-Concat: final;{late}\r\n{digest}")).await;
+    assert_eq!(server.get(&path, "").await.status, 409);
+    assert_eq!(server.append(&late, 0, "", b"ab").await.status, 204);
+    assert_eq!(settled(&server, &path).await, 410);
+    server.stop().await;
+}

@@ -22,7 +22,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 const JOIN_RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// What the parts of a final upload come to.
-enum Parts {
+pub(super) enum Parts {
     /// All are complete, with these lengths.
     Complete(Vec<(UploadId, u64)>),
     /// Some are not; the sum of their lengths, when all are told.
@@ -37,7 +37,13 @@ impl Engine {
         made_of: &Final,
     ) -> Result<Upload, Fault> {
         let now = self.now();
+        let mut is_to_be_sealed = false;
         let upload = match self.find_parts(made_of).await? {
+            Parts::Complete(parts) if !upload.declared().is_empty() => {
+                is_to_be_sealed = true;
+                let length = parts.iter().map(|(_, length)| *length).fold(0, u64::saturating_add);
+                upload.waiting(Some(length), now)
+            }
             Parts::Complete(parts) => {
                 let lengths = self.adopt(upload.id(), made_of, parts).await?;
                 upload.concatenated(lengths, now)
@@ -53,6 +59,8 @@ impl Engine {
         tracing::info!(upload = %upload.id(), parts, "final upload is created");
         if upload.is_complete() {
             self.start_join(upload.id());
+        } else if is_to_be_sealed {
+            self.start_seal(upload.id());
         }
         Ok(upload)
     }
@@ -70,6 +78,10 @@ impl Engine {
         };
         let now = self.now();
         let next = match self.find_parts(&made_of).await {
+            Ok(Parts::Complete(_)) if !upload.declared().is_empty() => {
+                self.start_seal(id);
+                return Ok(());
+            }
             Ok(Parts::Complete(parts)) => match self.adopt(id, &made_of, parts).await {
                 Ok(lengths) => self.with_expiry(upload.concatenated(lengths, now)),
                 Err(Fault::Refused(_)) => upload.gone(GoneReason::Lost, now),
@@ -89,7 +101,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn find_parts(&self, made_of: &Final) -> Result<Parts, Fault> {
+    pub(super) async fn find_parts(&self, made_of: &Final) -> Result<Parts, Fault> {
         let mut complete = Vec::with_capacity(made_of.parts.len());
         let mut length = Some(0_u64);
         for (index, id) in made_of.parts.iter().enumerate() {
@@ -122,7 +134,7 @@ impl Engine {
         }
     }
 
-    async fn adopt(
+    pub(super) async fn adopt(
         &self,
         id: UploadId,
         made_of: &Final,
@@ -162,7 +174,8 @@ impl Engine {
         else {
             return Ok(());
         };
-        if let Err(error) = self.data.join(id, Arc::clone(lengths)).await {
+        let lengths = Arc::clone(lengths);
+        if let Err(error) = self.data.join(id, Arc::clone(&lengths)).await {
             let retry = upload.to_be_joined(self.now().after(JOIN_RETRY));
             self.records.save(retry, Some(version)).await?;
             return Err(error);
@@ -175,7 +188,10 @@ impl Engine {
         let joined = upload.joined(computed);
         match self.records.save(joined.clone(), Some(version)).await {
             Ok(_) => {
-                self.start_sharing(&joined);
+                // What was one part shares its bytes as it is.
+                if lengths.len() > 1 {
+                    self.start_sharing(&joined);
+                }
                 self.data.release_parts(id).await
             }
             Err(error) => {

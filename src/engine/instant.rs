@@ -107,7 +107,7 @@ impl Engine {
         alike: &Upload,
     ) -> Result<Proof, StorageError> {
         // One at a time, since each takes 64 MiB from the disk.
-        let _turn = self.work_turn.acquire().await;
+        let _turn = self.proof_turn.acquire().await;
         let mut prover = challenge.prover();
         for group in &challenge.groups {
             let start = group.saturating_mul(GROUP_BYTES);
@@ -215,9 +215,8 @@ impl Engine {
         let (engine, upload) = (Arc::clone(self), upload.clone());
         self.tasks.spawn(async move {
             let sharing = async {
-                match engine.alike(upload.digests(), &upload).await {
-                    Ok(alike) => engine.share_with_first(upload, alike),
-                    Err(error) => tracing::warn!(%error, "not looked for equal uploads"),
+                if let Err(error) = engine.share_with_first(&upload).await {
+                    tracing::debug!(%error, "two equal uploads do not share their bytes");
                 }
             };
             tokio::select! {
@@ -227,7 +226,8 @@ impl Engine {
         });
     }
 
-    fn share_with_first(self: &Arc<Self>, upload: Upload, alike: Vec<Upload>) {
+    async fn share_with_first(&self, upload: &Upload) -> Result<(), StorageError> {
+        let alike = self.alike(upload.digests(), upload).await?;
         // The one that was there first keeps its bytes: two that take each other's share nothing.
         let age = |upload: &Upload| match *upload.state() {
             State::Complete { at, .. } => (at, upload.id()),
@@ -236,18 +236,16 @@ impl Engine {
             }
         };
         let first = alike.into_iter().min_by_key(age);
-        let Some(first) = first.filter(|first| age(first) < age(&upload)) else { return };
-        let engine = Arc::clone(self);
-        self.in_background(upload.id(), async move {
-            if let Err(error) = engine.share(&upload, &first).await {
-                tracing::debug!(%error, "two equal uploads do not share their bytes");
-            }
-        });
+        match first.filter(|first| age(first) < age(upload)) {
+            Some(first) => self.share(upload, &first).await,
+            None => Ok(()),
+        }
     }
 
     /// Compares before it shares: the bytes that were there may have been damaged since, and a good
     /// copy must not be given up for a bad one.
     async fn share(&self, upload: &Upload, first: &Upload) -> Result<(), StorageError> {
+        let _turn = self.share_turn.acquire().await;
         let range = 0..upload.length().unwrap_or_default();
         let mut own = self.read(upload, range.clone()).await?;
         let mut other = self.read(first, range).await?;

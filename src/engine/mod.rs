@@ -12,6 +12,7 @@ mod instant;
 mod lease;
 mod lists;
 mod lost;
+mod seal;
 mod sweep;
 
 use std::collections::HashSet;
@@ -69,6 +70,10 @@ pub struct Engine {
     /// The uploads that are worked on in the background, or wait for their turn.
     working: Mutex<HashSet<UploadId>>,
     work_turn: Semaphore,
+    /// Comparing long uploads keeps no joins waiting.
+    share_turn: Semaphore,
+    /// Nor do proofs, which a client waits for.
+    proof_turn: Semaphore,
     /// How many uploads the last sweep found due and had to leave so.
     left_by_sweep: AtomicUsize,
     /// Owns the appends: a client that goes away does not end the saving of what it sent.
@@ -110,6 +115,8 @@ impl Engine {
             stopping: CancellationToken::new(),
             working: Mutex::default(),
             work_turn: Semaphore::new(1),
+            share_turn: Semaphore::new(1),
+            proof_turn: Semaphore::new(1),
             left_by_sweep: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
         })

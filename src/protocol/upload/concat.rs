@@ -119,15 +119,24 @@ impl Upload {
         self
     }
 
-    /// The complete upload whose parts were joined, with the digests that were computed.
+    /// The complete upload with the digests that were computed; those that were known stay.
     #[must_use]
-    pub fn joined(mut self, computed: impl Into<ReprDigests>) -> Self {
+    pub fn digested(mut self, computed: impl Into<ReprDigests>) -> Self {
         let known = self.digests().or(computed.into());
         if let State::Complete { digest, sha256, .. } = &mut self.state {
             (*digest, *sha256) = (known.blake3, known.sha256);
-            self.placement = Placement::Whole;
         }
         self
+    }
+
+    /// The complete upload whose parts were joined, with the digests that were computed.
+    #[must_use]
+    pub fn joined(self, computed: impl Into<ReprDigests>) -> Self {
+        let mut joined = self.digested(computed);
+        if joined.is_complete() {
+            joined.placement = Placement::Whole;
+        }
+        joined
     }
 
     /// The complete upload whose parts could not be joined, for now.

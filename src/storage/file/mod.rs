@@ -188,7 +188,6 @@ impl DataStore for FileStore {
                 removed => removed?,
             }
             let released = shared.release_parts(id).and(shared.remove_lists(id));
-            let released = released.and(shared.remove_link(id));
             // Whoever asks next is to see the room that this gave back.
             *shared.room.lock() = None;
             released

@@ -114,26 +114,14 @@ impl Shared {
         if was.len() != is.len() {
             return Err(StorageError::new(doing, Some(id), Failure::Missing));
         }
-        let link = self.link_path(id);
-        link_over(&other, &link).map_err(failed)?;
-        fs::rename(&link, &own).map_err(|source| {
-            let _ = fs::remove_file(&link);
-            failed(source)
-        })?;
+        // Where parts lie, so that what a crash leaves is known for what it is.
+        let folder = self.parts_folder(id);
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let link = folder.join("whole");
+        let shared = link_over(&other, &link).and_then(|()| fs::rename(&link, &own));
+        let released = self.release_parts(id);
         *self.room.lock() = None;
-        Ok(())
-    }
-
-    fn link_path(&self, id: UploadId) -> PathBuf {
-        self.shard(id).join(format!("{id}.link"))
-    }
-
-    /// Frees what a crash in [`Self::share`] may have left.
-    pub(super) fn remove_link(&self, id: UploadId) -> io::Result<()> {
-        match fs::remove_file(self.link_path(id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
+        shared.and(released).map_err(failed)
     }
 
     pub(super) fn release_parts(&self, id: UploadId) -> io::Result<()> {
