@@ -96,6 +96,68 @@ async fn without_the_setting_there_is_none() {
     server.stop().await;
 }
 
+fn with_pieces(settings: &mut Settings) {
+    with_sha256(settings);
+    settings.uploads.keeps_pieces = true;
+}
+
+/// The hashes of the pieces in a Metalink file.
+async fn pieces(server: &TestServer, path: &str) -> Vec<String> {
+    let answer = server.get(&format!("{path}.meta4"), "").await;
+    assert_eq!(answer.status, 200);
+    let xml = String::from_utf8(answer.content).unwrap();
+    assert!(xml.ends_with("</metalink>\n"), "{xml}");
+    let Some((_, pieces)) = xml.split_once("<pieces length=\"1048576\" type=\"sha-256\">") else {
+        return Vec::new();
+    };
+    let (pieces, _) = pieces.split_once("</pieces>").unwrap();
+    let hashes = pieces.lines().map(|line| line.trim().replace("<hash>", ""));
+    hashes.map(|hash| hash.replace("</hash>", "")).filter(|hash| !hash.is_empty()).collect()
+}
+
+fn pieces_of(content: &[u8]) -> Vec<String> {
+    let groups = content.chunks(1 << 20).map(|group| {
+        let mut sha256 = Checksummer::new(Algorithm::Sha256);
+        sha256.update(group);
+        sha256.finish().digest().iter().map(|byte| format!("{byte:02x}")).collect()
+    });
+    groups.collect()
+}
+
+#[tokio::test]
+async fn a_metalink_file_has_the_hash_of_each_piece() {
+    let server = TestServer::start_with(with_pieces).await;
+    let content = pattern((3 << 20) + 5);
+    let path = server.create_with("", &content).await;
+    assert_eq!(pieces(&server, &path).await, pieces_of(&content));
+    let whole = server.create_with("", &content[..1 << 20]).await;
+    assert!(pieces(&server, &whole).await.is_empty(), "one piece has the hash of the whole");
+    let one = server.create_with("Upload-Concat: partial\r\n", &content[..2_000_000]).await;
+    let other = server.create_with("Upload-Concat: partial\r\n", &content[2_000_000..]).await;
+    let joined = server.create(&format!("Upload-Concat: final;{one} {other}\r\n")).await;
+    for _ in 0..500 {
+        if server.head(&joined).await.fields.contains_key("repr-digest") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(pieces(&server, &joined).await, pieces_of(&content));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pieces_that_were_not_kept_from_the_beginning_on_are_not_told() {
+    let server = TestServer::start_with(with_sha256).await;
+    let content = pattern(3 << 20);
+    let path = server.create(&format!("Upload-Length: {}\r\n", content.len())).await;
+    assert_eq!(server.append(&path, 0, "", &content[..2_000_000]).await.status, 204);
+    let server = TestServer::start_in(server.stop().await, with_pieces).await;
+    assert_eq!(server.append(&path, 2_000_000, "", &content[2_000_000..]).await.status, 204);
+    assert!(pieces(&server, &path).await.is_empty());
+    assert_eq!(server.get(&path, "").await.fields["repr-digest"], repr_digest(&content));
+    server.stop().await;
+}
+
 proptest! {
     // Each is several servers, one after another.
     #![proptest_config(ProptestConfig::with_cases(8))]
@@ -110,7 +172,7 @@ proptest! {
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(length)).collect();
             cuts.push(length);
             cuts.sort_unstable();
-            let mut server = TestServer::start_with(with_sha256).await;
+            let mut server = TestServer::start_with(with_pieces).await;
             let path = server.create(&format!("Upload-Length: {length}\r\n")).await;
             let mut start = 0;
             for end in cuts {
@@ -118,12 +180,15 @@ proptest! {
                 let answer = server.append(&path, offset, "", &content[start..end]).await;
                 assert_eq!(answer.status, 204, "{}", answer.text());
                 start = end;
-                // The setting counts when an upload is created, not when it is resumed.
-                server = TestServer::start_in(server.stop().await, |_| {}).await;
+                // That setting counts when an upload is created, not when it is resumed.
+                let resume = |settings: &mut Settings| settings.uploads.keeps_pieces = true;
+                server = TestServer::start_in(server.stop().await, resume).await;
             }
             let fields = server.get(&path, "").await.fields;
             assert_eq!(fields["repr-digest"], repr_digest(&content));
             assert_eq!(fields["upload-blake3"], blake3::hash(&content).to_hex().as_str());
+            let expected = if length > 1 << 20 { pieces_of(&content) } else { Vec::new() };
+            assert_eq!(pieces(&server, &path).await, expected);
             server.stop().await;
         });
     }

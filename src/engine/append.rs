@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::content::{Batch, Content, Ending, Gatherer};
 use super::digests::Digests;
 use super::lease::Lease;
+use super::lists::ListPieces;
 use super::{Engine, Fault};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::{Admission, GoneReason, State, Upload};
@@ -250,7 +251,7 @@ impl Appending {
         } else {
             // The values are kept all the same, or they would pile up.
             let lists = self.digests.take_lists(false);
-            self.engine.keep_lists(self.upload.id(), lists).await;
+            self.keep_lists(lists).await;
         }
         progress.saved_offset = progress.offset;
         progress.saved_at = Instant::now();
@@ -270,10 +271,12 @@ impl Appending {
         let received = self.received(offset);
         let is_complete = self.admission.completes(offset, is_whole);
         let lists = self.digests.take_lists(is_complete);
+        let (first, beside) = lists.into_iter().partition(ListPieces::is_trusted);
+        self.keep_lists(first).await;
         let engine = Arc::clone(&self.engine);
-        let keep = engine.keep_lists(self.upload.id(), lists);
+        let keep = engine.keep_lists(self.upload.id(), beside);
         if !is_complete {
-            let (saved, ()) = tokio::join!(self.save(received), keep);
+            let (saved, _) = tokio::join!(self.save(received), keep);
             return Ok(saved?);
         }
         let digests = self.digests.of_all();
@@ -282,11 +285,17 @@ impl Appending {
             return Err(Refusal::DigestMismatch(algorithm).into());
         }
         let complete = received.completed(digests, self.engine.now());
-        let (saved, ()) = tokio::join!(self.save(complete), keep);
+        let (saved, _) = tokio::join!(self.save(complete), keep);
         saved?;
         tracing::info!(upload = %self.upload.id(), bytes = offset, "upload is complete");
         self.engine.start_sharing(&self.upload);
         Ok(())
+    }
+
+    async fn keep_lists(&mut self, lists: Vec<ListPieces>) {
+        if self.engine.keep_lists(self.upload.id(), lists).await.is_err() {
+            self.digests.drop_pieces();
+        }
     }
 
     /// Makes the upload gone whose bytes are not those that were declared. One that was never

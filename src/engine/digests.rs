@@ -10,11 +10,12 @@ use crate::protocol::checksum::{Checksum, Checksummer};
 use crate::protocol::digest::RunningSha256;
 use crate::protocol::id::UploadId;
 use crate::protocol::operation::ExpectedChecksum;
+use crate::protocol::pieces::{PIECE_VALUE_BYTES, Pieces};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
-use crate::protocol::tree::{Frontier, Tree, resume_offset};
+use crate::protocol::tree::{Frontier, GROUP_BYTES, Tree, resume_offset};
 use crate::protocol::upload::{Placement, Upload};
-use crate::storage::{DataReader, Failure, StorageError};
+use crate::storage::{DataReader, Failure, List, StorageError};
 
 /// Less than this is hashed where it is: handing it to another thread costs as much.
 const INLINE_BYTES: u64 = 16 << 10;
@@ -34,6 +35,8 @@ struct Running {
     tree: Option<Tree>,
     /// `None` for an upload whose SHA-256 nobody wants.
     sha256: Option<RunningSha256>,
+    /// `None` for an upload whose pieces are not kept, or not from its beginning on.
+    pieces: Option<Pieces>,
     /// `None` without a checksum, and for one that comes behind the content: only then is it known
     /// which algorithm it has.
     checksummer: Option<Checksummer>,
@@ -53,7 +56,8 @@ impl Digests {
         };
         let tree = resume_tree(engine, upload).await?;
         let sha256 = resume_sha256(engine, upload).await?;
-        Ok(Self { expected, running: Running { tree, sha256, checksummer } })
+        let pieces = if sha256.is_some() { resume_pieces(engine, upload).await? } else { None };
+        Ok(Self { expected, running: Running { tree, sha256, pieces, checksummer } })
     }
 
     /// Whether nothing may be saved before the content is whole and has its checksum.
@@ -64,6 +68,11 @@ impl Digests {
     /// The digests of all that was taken in.
     pub(super) fn of_all(&self) -> ReprDigests {
         self.running.of_all()
+    }
+
+    /// Keeps no pieces from now on: some could not be stored.
+    pub(super) fn drop_pieces(&mut self) {
+        self.running.pieces = None;
     }
 
     /// What is to be written to the lists of the upload.
@@ -140,7 +149,10 @@ impl Running {
 
     fn take_lists(&mut self, is_complete: bool) -> Vec<ListPieces> {
         let tree = self.tree.as_mut();
-        tree.and_then(|tree| ListPieces::of_tree(tree, is_complete)).into_iter().collect()
+        let tree = tree.and_then(|tree| ListPieces::of_tree(tree, is_complete));
+        let pieces = self.pieces.as_mut();
+        let pieces = pieces.and_then(|pieces| ListPieces::of_pieces(pieces, is_complete));
+        tree.into_iter().chain(pieces).collect()
     }
 
     /// Takes in all that a reader gives.
@@ -167,6 +179,9 @@ impl Running {
                 if let Some(sha256) = &mut self.sha256 {
                     sha256.update(piece);
                 }
+                if let Some(pieces) = &mut self.pieces {
+                    pieces.update(piece);
+                }
                 if let Some(checksummer) = &mut self.checksummer {
                     checksummer.update(piece);
                 }
@@ -188,17 +203,42 @@ async fn resume_tree(engine: &Engine, upload: &Upload) -> Result<Option<Tree>, S
     if upload.is_complete() {
         return Ok(None);
     }
-    let mut reader =
-        engine.data.reader(upload.id(), upload.placement(), resume_offset(offset)..offset).await?;
+    let open_group = read_open_group(engine, upload, offset).await?;
+    Ok(Some(Tree::resume(frontier.clone(), &open_group)))
+}
+
+/// The bytes of the last group, which is open.
+async fn read_open_group(
+    engine: &Engine,
+    upload: &Upload,
+    offset: u64,
+) -> Result<Vec<u8>, StorageError> {
+    let range = resume_offset(offset)..offset;
+    let mut reader = engine.data.reader(upload.id(), upload.placement(), range).await?;
     let mut open_group = Vec::new();
     loop {
         let piece = reader.read().await?;
         if piece.is_empty() {
-            break;
+            return Ok(open_group);
         }
         open_group.extend_from_slice(&piece);
     }
-    Ok(Some(Tree::resume(frontier.clone(), &open_group)))
+}
+
+/// Goes on with the pieces, if those before are kept: the setting may have been off then.
+async fn resume_pieces(engine: &Engine, upload: &Upload) -> Result<Option<Pieces>, StorageError> {
+    let Some(offset) = upload.offset().filter(|_| engine.policy.keeps_pieces) else {
+        return Ok(None);
+    };
+    let groups = resume_offset(offset) / GROUP_BYTES;
+    let end = groups.saturating_mul(PIECE_VALUE_BYTES);
+    let last = end.saturating_sub(PIECE_VALUE_BYTES)..end;
+    let kept = engine.data.read_list(upload.id(), List::Sha256, last.clone()).await?;
+    if u64::try_from(kept.len()) != Ok(last.end.saturating_sub(last.start)) {
+        return Ok(None);
+    }
+    let open_group = read_open_group(engine, upload, offset).await?;
+    Ok(Some(Pieces::resume(groups, &open_group)))
 }
 
 /// Takes the SHA-256 up where the record left it. All is read again only after another release of
@@ -227,13 +267,18 @@ impl Engine {
         let sha256 = wants_sha256.then(RunningSha256::new);
         let known = upload.digests().or(upload.declared());
         let tree = (self.policy.keeps_tree || known.blake3.is_some()).then(Tree::new);
-        let mut running = Running { tree, sha256, checksummer: None };
+        // Nobody can see of kept pieces whether they are right: they are written once only.
+        let is_first = upload.digests().sha256.is_none() && sha256.is_some();
+        let pieces = (self.policy.keeps_pieces && is_first).then(Pieces::default);
+        let mut running = Running { tree, sha256, pieces, checksummer: None };
         let mut start = 0;
         while start < length {
             let end = length.min(start.saturating_add(STRETCH_BYTES));
             let reader = self.data.reader(upload.id(), upload.placement(), start..end).await?;
             running = running.read(reader).await?;
-            self.keep_lists(upload.id(), running.take_lists(end == length)).await;
+            if self.keep_lists(upload.id(), running.take_lists(end == length)).await.is_err() {
+                running.pieces = None;
+            }
             start = end;
         }
         Ok(running.of_all())

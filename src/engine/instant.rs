@@ -145,7 +145,7 @@ impl Engine {
         tracing::info!(upload = %id, bytes = length, "upload is complete, its bytes were here");
         let (engine, from) = (Arc::clone(self), alike.clone());
         self.in_background(id, async move {
-            engine.copy_list(&from, id).await;
+            engine.copy_lists(&from, id).await;
             if let Err(error) = engine.join(id).await {
                 tracing::warn!(%error, "the bytes that an upload was given are not in place yet");
             }
@@ -160,23 +160,25 @@ impl Engine {
         }
     }
 
-    /// Copies the list of chaining values, which would else be made anew from all bytes.
-    async fn copy_list(&self, from: &Upload, to: UploadId) {
-        let copy = async {
-            let mut at = 0_u64;
-            loop {
-                let range = at..at.saturating_add(256 << 10);
-                let read = self.data.read_list(from.id(), List::Tree, range).await?;
-                if read.is_empty() {
-                    return Ok::<_, StorageError>(());
+    /// Copies the lists: that of the tree would else be made anew from all bytes.
+    async fn copy_lists(&self, from: &Upload, to: UploadId) {
+        for list in List::ALL {
+            let copy = async {
+                let mut at = 0_u64;
+                loop {
+                    let range = at..at.saturating_add(256 << 10);
+                    let read = self.data.read_list(from.id(), list, range).await?;
+                    if read.is_empty() {
+                        return Ok::<_, StorageError>(());
+                    }
+                    let next = at.saturating_add(u64::try_from(read.len()).unwrap_or(u64::MAX));
+                    self.data.write_list(to, list, vec![(at, read.to_vec())], None).await?;
+                    at = next;
                 }
-                let next = at.saturating_add(u64::try_from(read.len()).unwrap_or(u64::MAX));
-                self.data.write_list(to, List::Tree, vec![(at, read.to_vec())], None).await?;
-                at = next;
+            };
+            if let Err(error) = copy.await {
+                tracing::warn!(%error, "a list is not copied");
             }
-        };
-        if let Err(error) = copy.await {
-            tracing::warn!(%error, "a list is not copied; it is made anew when it is asked for");
         }
     }
 

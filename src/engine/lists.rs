@@ -1,8 +1,9 @@
 //! The lists beside the bytes of an upload: written while bytes arrive, checked against the record
 //! before anybody is told what is in them, and made anew from the bytes when they are not right.
 //!
-//! Nothing waits for a list to be durable, and one that cannot be written is no reason to refuse
-//! bytes: what is lost or damaged is found by the check.
+//! Nothing waits for the tree's list to be durable, and one that cannot be written is no reason to refuse
+//! bytes: what is lost or damaged is found by the check. Only pieces (the SHA-256 of each group)
+//! cannot be checked: they are durable before the record that counts their bytes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use super::Engine;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::id::UploadId;
+use crate::protocol::pieces::Pieces;
 use crate::protocol::tree::{
     ChainingValue, GROUP_BYTES, HEADER_BYTES, RunningRoot, Tree, groups_of, list_bytes, list_header,
 };
@@ -39,7 +41,35 @@ pub(super) struct ListPieces {
     end: Option<u64>,
 }
 
+/// Pieces are lost.
+#[derive(Debug)]
+pub(super) struct NotKept;
+
 impl ListPieces {
+    /// Whether this has to be durable before the record is: nobody could see that it is wrong.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.list == List::Sha256
+    }
+
+    /// The values of pieces that nobody has taken yet; of all bytes, also the last. A single piece
+    /// has the digest of the whole.
+    pub(super) fn of_pieces(running: &mut Pieces, is_complete: bool) -> Option<Self> {
+        if running.length() <= GROUP_BYTES {
+            return None;
+        }
+        let place = |index: u64| index.saturating_mul(VALUE_BYTES);
+        let (first, values) = running.take_completed();
+        let mut pieces = Vec::new();
+        if !values.is_empty() {
+            pieces.push((place(first), values));
+        }
+        if let (true, Some((index, value))) = (is_complete, running.last()) {
+            pieces.push((place(index), value.to_vec()));
+        }
+        let end = is_complete.then(|| place(groups_of(running.length())));
+        (!pieces.is_empty()).then_some(Self { list: List::Sha256, pieces, end })
+    }
+
     /// The values of a tree that nobody has taken yet; of one that is complete, all that is missing
     /// in the list. A single group needs no list: the root is its value.
     pub(super) fn of_tree(tree: &mut Tree, is_complete: bool) -> Option<Self> {
@@ -67,12 +97,72 @@ impl ListPieces {
 
 impl Engine {
     /// Writes to the lists of an upload, if that can be done.
-    pub(super) async fn keep_lists(&self, id: UploadId, lists: Vec<ListPieces>) {
+    ///
+    /// # Errors
+    ///
+    /// Pieces could not be written: from now on there are none of this upload.
+    pub(super) async fn keep_lists(
+        &self,
+        id: UploadId,
+        lists: Vec<ListPieces>,
+    ) -> Result<(), NotKept> {
+        let mut kept = Ok(());
         for ListPieces { list, pieces, end } in lists {
-            if let Err(error) = self.data.write_list(id, list, pieces, end).await {
-                tracing::warn!(%error, "a list is not kept; it is made anew when it is asked for");
+            let Err(error) = self.data.write_list(id, list, pieces, end).await else { continue };
+            tracing::warn!(%error, "a list of an upload is not kept");
+            match list {
+                // Made anew when it is asked for.
+                List::Tree => {}
+                List::Sha256 => kept = Err(NotKept),
             }
         }
+        kept
+    }
+
+    /// The SHA-256 of the groups of a complete upload, one after another, when they are kept:
+    /// their length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the store could not do.
+    pub async fn pieces_bytes(&self, upload: &Upload) -> Result<Option<u64>, StorageError> {
+        let groups = groups_of(upload.length().unwrap_or_default());
+        let end = groups.saturating_mul(VALUE_BYTES);
+        if groups < 2 || upload.digests().sha256.is_none() {
+            return Ok(None);
+        }
+        // All of it is there when its end is, and it was cut there when it was complete.
+        let last = end.saturating_sub(VALUE_BYTES)..end.saturating_add(1);
+        let kept = self.data.read_list(upload.id(), List::Sha256, last).await?;
+        Ok((u64::try_from(kept.len()) == Ok(VALUE_BYTES)).then_some(end))
+    }
+
+    /// A range of those, or the first of it.
+    ///
+    /// # Errors
+    ///
+    /// What the store could not do; [`Failure::Missing`] when they are fewer.
+    pub async fn read_pieces(
+        &self,
+        upload: &Upload,
+        range: Range<u64>,
+    ) -> Result<Bytes, StorageError> {
+        self.read_whole(upload.id(), List::Sha256, range).await
+    }
+
+    async fn read_whole(
+        &self,
+        id: UploadId,
+        list: List,
+        range: Range<u64>,
+    ) -> Result<Bytes, StorageError> {
+        let end = range.end.min(range.start.saturating_add(READ_BYTES));
+        let wanted = end.saturating_sub(range.start);
+        let read = self.data.read_list(id, list, range.start..end).await?;
+        if u64::try_from(read.len()).unwrap_or(u64::MAX) < wanted {
+            return Err(StorageError::new("reading a list", Some(id), Failure::Missing));
+        }
+        Ok(read)
     }
 
     /// Sees to it that the list of a complete upload's chaining values is there and right, reading
@@ -126,14 +216,7 @@ impl Engine {
             let position = |at: u64| usize::try_from(at).unwrap_or(HEADER_BYTES).min(HEADER_BYTES);
             return Ok(header.slice(position(range.start)..position(range.end)));
         }
-        let end = range.end.min(range.start.saturating_add(READ_BYTES));
-        let wanted = end.saturating_sub(range.start);
-        let read = self.data.read_list(upload.id(), List::Tree, range.start..end).await?;
-        if u64::try_from(read.len()).unwrap_or(u64::MAX) < wanted {
-            let doing = "reading the list of chaining values";
-            return Err(StorageError::new(doing, Some(upload.id()), Failure::Missing));
-        }
-        Ok(read)
+        self.read_whole(upload.id(), List::Tree, range).await
     }
 
     /// Whether the list is there and belongs to the root.

@@ -54,6 +54,8 @@ pub struct Policy {
     pub keeps_tree: bool,
     /// Whether the SHA-256 of new uploads is computed too.
     pub keeps_sha256: bool,
+    /// Whether the SHA-256 of each of their groups of 1 MiB is kept, too.
+    pub keeps_pieces: bool,
     /// Whether a new upload may be completed without its bytes, when they are here already.
     pub instant_upload: InstantUpload,
 }

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::repr_digests::Sha256Digest;
+use super::tree::GROUP_BYTES;
 
 /// The media type of a Metalink 4 file.
 pub const MEDIA_TYPE: &str = "application/metalink4+xml";
@@ -22,6 +23,19 @@ pub fn head(name: &str, length: u64, sha256: Option<Sha256Digest>) -> String {
     }
     xml
 }
+
+/// Writes what goes before the hashes of the pieces.
+pub fn pieces_head() -> String {
+    format!("    <pieces length=\"{GROUP_BYTES}\" type=\"sha-256\">\n")
+}
+
+/// Writes the hash of one piece; always of the same length.
+pub fn piece(sha256: Sha256Digest) -> String {
+    format!("      <hash>{sha256}</hash>\n")
+}
+
+/// Writes what goes behind the hashes of the pieces.
+pub const PIECES_TAIL: &str = "    </pieces>\n";
 
 /// Writes the rest of the file behind the hashes: where the upload is.
 pub fn tail(url: &str) -> String {

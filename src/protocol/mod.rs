@@ -16,6 +16,7 @@ pub mod limits;
 pub mod metadata;
 pub mod metalink;
 pub mod operation;
+pub mod pieces;
 pub mod possession;
 pub mod precondition;
 pub mod problem;

@@ -14,13 +14,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::digests::REPR_DIGEST;
-use super::download::{NAME_KEYS, validators};
+use super::download::validators;
 use super::location::{Beside, Locations};
-use super::{digests, handle};
+use super::{digests, handle, metalink};
 use crate::engine::{Engine, Fault};
-use crate::protocol::disposition::safe_name;
 use crate::protocol::id::UploadId;
-use crate::protocol::metalink;
 use crate::protocol::possession::Proof;
 use crate::protocol::precondition::{Precondition, Validators};
 use crate::protocol::refusal::Refusal;
@@ -76,7 +74,7 @@ pub(super) async fn answer(
         Beside::Tree => tree(engine, upload, parts).await,
         Beside::Metalink | Beside::Proof => {
             let url = locations.location(&parts.uri, &parts.headers, id);
-            Ok(metalink(&upload, &url, parts))
+            Ok(metalink::respond(engine, upload, &url, parts).await?)
         }
     }
 }
@@ -181,27 +179,6 @@ async fn next_of_tree(
     let bytes = engine.read_tree(upload, at..end).await?;
     let next = at.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     Ok(Some((bytes, next)))
-}
-
-/// RFC 5854. What it says of the upload never changes, but the URL follows the request.
-fn metalink(upload: &Upload, url: &str, parts: &Parts) -> Response<ResponseBody> {
-    let name = upload.metadata().first_of(&NAME_KEYS);
-    let name = name.and_then(|name| safe_name(&String::from_utf8_lossy(&name)));
-    let name = name.unwrap_or_else(|| upload.id().to_string());
-    let length = upload.length().unwrap_or_default();
-    let xml = metalink::head(&name, length, upload.digests().sha256) + &metalink::tail(url);
-    let mut response = Response::new(ResponseBody::empty());
-    let headers = response.headers_mut();
-    digests::tell(upload, &parts.headers, headers);
-    headers.remove(REPR_DIGEST);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(metalink::MEDIA_TYPE));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(xml.len()));
-    if parts.method == Method::GET {
-        *response.body_mut() = ResponseBody::Whole(xml.into());
-    }
-    response
 }
 
 /// There is no digest that a list could be checked against: not yet, or not at all.

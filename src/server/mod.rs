@@ -13,6 +13,7 @@ mod download;
 mod handle;
 mod interim;
 mod location;
+mod metalink;
 
 use std::convert::Infallible;
 use std::pin::pin;

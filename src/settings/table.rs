@@ -207,6 +207,7 @@ fn policy(table: &mut Reader<'_>) -> Result<Policy, SettingsError> {
         )?,
         keeps_tree: keeps_tree(table)?,
         keeps_sha256: keeps_sha256(table)?,
+        keeps_pieces: keeps_pieces(table)?,
         instant_upload: instant_upload(table)?,
     })
 }
@@ -226,6 +227,15 @@ fn keeps_sha256(table: &mut Reader<'_>) -> Result<bool, SettingsError> {
         "off",
         &switch(),
         "Hash uploads with SHA-256 too as they arrive, for Repr-Digest and Metalink files",
+    )
+}
+
+fn keeps_pieces(table: &mut Reader<'_>) -> Result<bool, SettingsError> {
+    table.read(
+        "sha256-pieces",
+        "off",
+        &switch(),
+        "With sha256, keep that of each MiB too, so that Metalink downloaders can repair",
     )
 }
 

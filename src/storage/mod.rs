@@ -93,12 +93,14 @@ pub trait RecordStore: Send + Sync + 'static {
 }
 
 /// What is kept beside the bytes of an upload: one value of 32 bytes for each of its groups of
-/// 1 MiB, in order. All of it can be made anew from the bytes, so nothing rests on it.
+/// 1 MiB, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum List {
-    /// The chaining values of the BLAKE3 tree, in the form of `protocol::tree::GroupList`.
+    /// The chaining values of the BLAKE3 tree, in the form of `protocol::tree::GroupList`. They are
+    /// checked against the root, and made anew where they are wrong, so nothing rests on them.
     Tree,
-    /// The SHA-256 of each group, one after another.
+    /// The SHA-256 of each group, one after another. Nobody can see of them alone whether they are
+    /// right.
     Sha256,
 }
 
@@ -158,7 +160,8 @@ pub trait DataStore: Send + Sync + 'static {
     fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()>;
 
     /// Writes pieces of a list, each at its offset in bytes, and cuts the list off at `end` if one
-    /// is given. It is never synced: whoever reads a list has to see whether it is right.
+    /// is given. [`List::Sha256`] is durable when this returns; the other is never synced, as whoever
+    /// reads it sees whether it is right.
     fn write_list(
         &self,
         id: UploadId,

@@ -14,7 +14,8 @@ use bytes::Bytes;
 
 use super::Shared;
 use crate::protocol::id::UploadId;
-use crate::storage::List;
+use crate::storage::folder::sync_folder;
+use crate::storage::{Durability, List};
 
 impl Shared {
     pub(super) fn list_path(&self, id: UploadId, list: List) -> PathBuf {
@@ -37,7 +38,14 @@ impl Shared {
         for (offset, bytes) in pieces {
             file.write_all_at(bytes, *offset)?;
         }
-        end.map_or(Ok(()), |end| file.set_len(end))
+        if let Some(end) = end {
+            file.set_len(end)?;
+        }
+        if list == List::Sha256 && self.durability == Durability::PowerLoss {
+            file.sync_data()?;
+            sync_folder(&self.shard(id))?;
+        }
+        Ok(())
     }
 
     pub(super) fn read_list(

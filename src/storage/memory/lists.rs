@@ -1,5 +1,5 @@
-//! The lists beside the bytes of uploads in memory. Nobody syncs them, so a loss of power may take
-//! them or damage them.
+//! The lists beside the bytes of uploads in memory. Nobody syncs those of trees, so a loss of power
+//! may take them or damage them.
 
 use std::ops::Range;
 
