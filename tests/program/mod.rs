@@ -199,6 +199,41 @@ pub fn request(
     Ok(answer)
 }
 
+/// A connection that content is sent on piece by piece, and answers are read from meanwhile.
+pub struct Slow {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Slow {
+    pub fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The head of the next message, be it an interim or the last one.
+    pub fn head(&mut self) -> io::Result<Answer> {
+        loop {
+            if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = self.unread.drain(..end + 4).collect();
+                let head = String::from_utf8(head).unwrap().to_lowercase();
+                let status = head[9..12].parse().unwrap();
+                return Ok(Answer { status, head, content: Vec::new() });
+            }
+            let mut more = [0; 4096];
+            match self.stream.read(&mut more)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => self.unread.extend_from_slice(&more[..count]),
+            }
+        }
+    }
+}
+
 /// A PATCH with these bytes.
 pub fn append(
     address: SocketAddr,

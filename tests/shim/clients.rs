@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use resumed::protocol::checksum::{Algorithm, Checksummer};
 use serde::{Deserialize, Serialize};
 
-use crate::program::{Answer, PATIENCE, Random, append, content, create_with, request};
+use crate::program::{Answer, PATIENCE, Random, Slow, append, content, create_with, request};
 
 /// What a client was told, or asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
@@ -117,6 +117,7 @@ impl Client {
                 self.ask(index).map(drop)
             }
             2 => self.concatenate(),
+            3 => self.announced(),
             number if number < 10 || open.is_empty() => self.create("").map(drop),
             _ => {
                 let index = *self.random.one_of(&open);
@@ -169,6 +170,41 @@ impl Client {
         self.learn(index, Fact::Created);
         self.learn_offset(index, &answer);
         Ok(index)
+    }
+
+    /// Creates an upload by the IETF protocol: its URL is told before its content is sent, and, when
+    /// that takes long, how far it is safe.
+    fn announced(&mut self) -> io::Result<()> {
+        let length = self.random.below(100_000) + 2;
+        let first = self.random.below(1 << 40);
+        let bytes = content(first, length);
+        let (half, rest) = bytes.split_at(bytes.len() / 2);
+        let mut connection = Slow::open(self.address)?;
+        let head = format!(
+            "POST /files/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\
+             Upload-Draft-Interop-Version: 8\r\nUpload-Complete: ?1\r\n\r\n"
+        );
+        connection.send(head.as_bytes())?;
+        let path = connection.head()?.expect(&[104])?.path();
+        let (pieces, parts) = (vec![(first, length)], Vec::new());
+        self.uploads.push(Upload { path, pieces, is_deferred: false, parts, facts: Vec::new() });
+        let index = self.uploads.len() - 1;
+        self.learn(index, Fact::Created);
+        connection.send(half)?;
+        if self.random.below(10) == 0 {
+            let told = connection.head()?.expect(&[104])?;
+            self.learn_offset(index, &told);
+        }
+        connection.send(rest)?;
+        loop {
+            let told = connection.head()?.expect(&[104, 201])?;
+            self.learn_offset(index, &told);
+            if told.status == 201 {
+                self.learn(index, Fact::Offset(length));
+                self.learn(index, Fact::Complete);
+                return Ok(());
+            }
+        }
     }
 
     fn learn_offset(&mut self, index: usize, answer: &Answer) {

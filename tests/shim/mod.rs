@@ -1,7 +1,8 @@
 //! The real program on a disk that loses what was not synced, and that fails when it is told.
 //!
 //! `shim.c` says how. It needs Linux on x86-64, a C compiler and leave to install a seccomp filter, and
-//! no privilege; where it cannot run, [`Shim::new`] says so on standard error and the test shows nothing.
+//! no privilege; where it cannot run, [`Shim::new`] says `SKIPPED` and the test shows nothing, which
+//! `conformance/run` counts.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod clients;
@@ -77,15 +78,17 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// A folder with nothing in it; `None`, and a line that says so, where there can be none.
+    /// A folder with nothing in it; `None`, and a line that says why, where there can be none.
     pub fn new(sync_us: u32) -> Option<Self> {
         static LIBRARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         match LIBRARY.get_or_init(library) {
             Ok(library) => Some(Self::with(library.clone(), sync_us)),
             Err(why) => {
-                // Not by `eprintln`: the test runner would keep it to itself.
-                let told = format!("\nSKIPPED, nothing is shown: {}\n", why.trim());
-                std::io::stderr().write_all(told.as_bytes()).unwrap();
+                // Not by `println`: the test runner would keep it to itself.
+                let thread = std::thread::current();
+                let test = thread.name().unwrap_or_default();
+                let told = format!("\nSKIPPED {test}: {}\n", why.trim().replace('\n', " "));
+                std::io::stdout().write_all(told.as_bytes()).unwrap();
                 assert!(std::env::var_os("RESUMED_SHIM_REQUIRED").is_none(), "{why}");
                 None
             }
