@@ -70,6 +70,10 @@ impl Scene {
         self.data().join("uploads").join(&id[..2]).join(id)
     }
 
+    fn list_of(&self, id: &str) -> PathBuf {
+        self.data_of(id).with_extension("tree")
+    }
+
     /// All files of tusd with what is in them.
     fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let entries = fs::read_dir(self.tusd()).unwrap().map(|entry| entry.unwrap().path());
@@ -121,6 +125,10 @@ async fn clients_go_on_at_the_same_ids() {
     let got = program.get(UNFINISHED).await;
     assert!(got.content == content, "other bytes came back");
     assert_eq!(got.fields["etag"], format!("\"{}\"", blake3::hash(&content)));
+    // The one that was taken whole and the one that was gone on with have the same list.
+    let lists = [FINISHED, UNFINISHED].map(|id| fs::read(scene.list_of(id)).unwrap());
+    assert_eq!(lists[0].len(), 24 + 3 * 32);
+    assert_eq!(lists[0], lists[1]);
 
     let head = program.head(DEFERRED).await;
     assert_eq!((&*head.fields["upload-offset"], &*head.fields["upload-defer-length"]), ("3", "1"));

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use crate::protocol::digest::RunningSha256;
 use crate::protocol::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
-use crate::protocol::tree::{Frontier, Tree};
+use crate::protocol::tree::{
+    ChainingValue, Frontier, GROUP_BYTES, GroupList, HEADER_BYTES, Tree, groups_of,
+};
 
 /// The bytes that are read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -27,18 +29,23 @@ pub enum Way {
 pub(super) struct Digests {
     pub(super) tree: Option<Tree>,
     pub(super) sha256: Option<RunningSha256>,
+    /// The chaining values of the full groups.
+    values: Vec<ChainingValue>,
 }
 
 impl Digests {
     pub(super) fn new(has_tree: bool, has_sha256: bool) -> Self {
-        Self { tree: has_tree.then(Tree::new), sha256: has_sha256.then(RunningSha256::new) }
+        Self {
+            tree: has_tree.then(Tree::new),
+            sha256: has_sha256.then(RunningSha256::new),
+            values: Vec::new(),
+        }
     }
 
     fn update(&mut self, bytes: &[u8]) {
         if let Some(tree) = &mut self.tree {
             tree.update(bytes);
-            // The list is made when it is asked for.
-            let _ = tree.take_completed();
+            self.values.extend(tree.take_completed().values);
         }
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
@@ -56,6 +63,21 @@ impl Digests {
             blake3: self.tree.as_ref().map(Tree::root),
             sha256: sha256.and_then(|sha256| Sha256Digest::of_checksum(&sha256.checksum())),
         }
+    }
+
+    /// The list of chaining values as the server keeps it, if it keeps one: that of an upload that
+    /// is not complete has no header yet.
+    pub(super) fn list(&self, is_complete: bool) -> Option<Vec<u8>> {
+        let tree = self.tree.as_ref().filter(|tree| tree.length() > GROUP_BYTES)?;
+        if !is_complete {
+            let values = self.values.iter().flat_map(ChainingValue::as_bytes);
+            return Some([0; HEADER_BYTES].iter().chain(values).copied().collect());
+        }
+        let mut values = self.values.clone();
+        if u64::try_from(values.len()) != Ok(groups_of(tree.length())) {
+            values.extend(tree.last_group());
+        }
+        GroupList::new(tree.length(), values).ok().map(|list| list.encode())
     }
 
     /// What is needed to go on behind them.

@@ -199,6 +199,10 @@ impl Import<'_> {
         let is_linked = offset > 0 && self.place((id, data), offset, way, &mut digests)?;
         let new = Upload::new(id, length, metadata, created);
         let is_complete = matches!(bytes, Bytes::All(_));
+        if let Some(list) = digests.list(is_complete) {
+            // One that is not there is made anew when it is needed.
+            let _ = self.survey.write_tree_list(id, &list);
+        }
         if let Kind::Final(_) = &kind {
             let whole = new.of_kind(kind).concatenated([offset].into(), changed);
             return Ok((whole.joined(digests.of_all()), is_linked));

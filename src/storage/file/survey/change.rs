@@ -19,6 +19,15 @@ impl Survey {
         sync_folder(&self.folder_of(id))
     }
 
+    /// Writes the list of an upload's chaining values. Nobody waits for it to be durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn write_tree_list(&self, id: UploadId, list: &[u8]) -> io::Result<()> {
+        fs::write(self.list_path(id, List::Tree), list)
+    }
+
     /// Cuts off what lies in an upload's file behind `length`. Durable when it returns.
     ///
     /// # Errors
