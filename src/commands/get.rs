@@ -37,8 +37,10 @@ fn get(flags: &GetFlags, is_stdout: bool, reporter: &Arc<Reporter>) -> Result<()
         failure.kind()
     };
     let downloads = downloads(flags, is_stdout).map_err(|failure| told("get", &failure))?;
+    // A thread for each connection, since each writes to the file where it reads, and one more.
+    let threads = usize::from(flags.connections).saturating_add(1);
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime
         .map_err(|error| told("get", &Failure::network("the runtime does not start", error)))?;
     let outcome = runtime.block_on(async {

@@ -17,7 +17,7 @@ use crate::client::report::Progress;
 use crate::client::retry::{Retries, random};
 use crate::client::{Answer, Client};
 use crate::protocol::checksum::{Checksum, Checksummer};
-use crate::protocol::tree::{GROUP_BYTES, VerifiedGroups};
+use crate::protocol::tree::{GROUP_BYTES, GroupHasher, VerifiedGroups};
 
 /// Bytes are handed over in pieces of this length.
 const PIECE_BYTES: usize = 1 << 20;
@@ -192,7 +192,11 @@ impl Stream<'_> {
         }
         if let Some(groups) = self.groups {
             let index = state.at / GROUP_BYTES;
-            if !groups.verify_pieces(index, pieces.iter().map(|piece| &**piece)) {
+            let mut hasher = GroupHasher::new(index);
+            if let Some(hasher) = &mut hasher {
+                pieces.iter().for_each(|piece| hasher.update(piece));
+            }
+            if !hasher.is_some_and(|hasher| groups.verify_hashed(&hasher)) {
                 state.wrong = state.wrong.saturating_add(1);
                 let what = format!("group {index} (from byte {} on) came wrong", state.at);
                 return if state.wrong < 3 {

@@ -231,12 +231,6 @@ impl Plan {
         complete
     }
 
-    /// The next `bytes` bytes of a claim were wrong, and are to be fetched again by whoever claims
-    /// them then.
-    pub fn skip(&mut self, id: ClaimId, bytes: u64, now: Duration) {
-        self.moved(id, bytes, now);
-    }
-
     fn moved(&mut self, id: ClaimId, bytes: u64, now: Duration) -> Option<Range<u64>> {
         let claim = self.claims.get_mut(&id)?;
         let start = claim.at;

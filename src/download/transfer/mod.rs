@@ -31,8 +31,12 @@ use crate::protocol::tree::VerifiedGroups;
 
 /// The journal is written so often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// The part file is synced so often, for the case that the power fails.
+/// The part file is synced so often, for the case that the power fails …
 const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// … and after so many bytes, so that little is left to do for the sync at the end.
+const SYNC_BYTES: u64 = 128 << 20;
+/// Whether that many came is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What all connections of one download share.
 pub(super) struct Shared {
@@ -126,6 +130,7 @@ impl Crew<'_> {
                     }
                 }
                 () = sleep_until(keeper.at) => keeper.save().await?,
+                () = sleep_until(keeper.look_at) => keeper.look().await?,
                 () = &mut watch => {}
                 () = stop.cancelled() => return Err(Failure::interrupted().into()),
             }
@@ -195,7 +200,9 @@ struct Keeper {
     shared: Arc<Shared>,
     journal: Arc<Mutex<Journal>>,
     at: Instant,
+    look_at: Instant,
     synced_at: Instant,
+    synced_bytes: u64,
     syncing: Option<JoinHandle<Result<Spans, Failure>>>,
 }
 
@@ -203,24 +210,43 @@ impl Keeper {
     fn new(shared: &Arc<Shared>, journal: &Arc<Mutex<Journal>>) -> Self {
         let now = Instant::now();
         let (shared, journal) = (Arc::clone(shared), Arc::clone(journal));
-        Self { shared, journal, at: now + SAVE_EVERY, synced_at: now, syncing: None }
+        let (at, look_at, synced_bytes) =
+            (now + SAVE_EVERY, now + LOOK_EVERY, shared.progress.bytes());
+        Self { shared, journal, at, look_at, synced_at: now, synced_bytes, syncing: None }
     }
 
-    /// Notes what is written, and what was synced meanwhile. A sync may take its time: nobody
-    /// waits for it here.
-    async fn save(&mut self) -> Result<(), Failure> {
+    /// Takes note of a sync that has ended. One may take its time: nobody waits for it here.
+    async fn harvest(&mut self) -> Result<(), Failure> {
         if let Some(syncing) = self.syncing.take_if(|syncing| syncing.is_finished()) {
             let synced = joined(syncing).await?;
             self.journal.lock().synced(synced);
         }
-        if self.syncing.is_none() && self.synced_at.elapsed() >= SYNC_EVERY {
-            self.synced_at = Instant::now();
-            let shared = Arc::clone(&self.shared);
-            self.syncing = Some(spawn_blocking(move || {
-                let before = shared.plan.lock().checkpoint();
-                shared.part.sync().map(|()| before)
-            }));
+        Ok(())
+    }
+
+    /// Starts a sync when it is time for one.
+    async fn look(&mut self) -> Result<(), Failure> {
+        self.harvest().await?;
+        let now = Instant::now();
+        self.look_at = now + LOOK_EVERY;
+        let bytes = self.shared.progress.bytes();
+        let is_due = bytes.saturating_sub(self.synced_bytes) >= SYNC_BYTES
+            || now - self.synced_at >= SYNC_EVERY;
+        if !is_due || self.syncing.is_some() {
+            return Ok(());
         }
+        (self.synced_at, self.synced_bytes) = (now, bytes);
+        let shared = Arc::clone(&self.shared);
+        self.syncing = Some(spawn_blocking(move || {
+            let before = shared.plan.lock().checkpoint();
+            shared.part.sync().map(|()| before)
+        }));
+        Ok(())
+    }
+
+    /// Notes what is written, and what was synced meanwhile.
+    async fn save(&mut self) -> Result<(), Failure> {
+        self.harvest().await?;
         let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
         let saved = spawn_blocking(move || {
             let there = shared.plan.lock().checkpoint();

@@ -1,6 +1,6 @@
 //! Bytes that came reach the file, and groups are verified. All of this blocks.
 
-use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -8,24 +8,28 @@ use tokio::time::Instant;
 use super::Shared;
 use crate::client::failure::Failure;
 use crate::download::plan::ClaimId;
-use crate::protocol::tree::GROUP_BYTES;
+use crate::protocol::tree::{GROUP_BYTES, GroupHasher};
 
 /// A group that came wrong so often will come wrong again.
 const MAX_WRONG: u32 = 3;
 
-/// Bytes of one claim that go to the file at once.
+/// Bytes of one claim that go to the file at once, and the hash of their group so far.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) at: u64,
-    pub(super) bytes: u64,
-    pub(super) began: Instant,
+    at: u64,
+    bytes: u64,
+    began: Instant,
     pieces: Vec<Bytes>,
+    has_groups: bool,
+    /// Of the group that `at` is in, if all of it came this way.
+    hasher: Option<GroupHasher>,
 }
 
 impl Batch {
     /// An empty one, whose first byte will be the one at this offset.
-    pub(super) fn new(at: u64) -> Self {
-        Self { at, bytes: 0, began: Instant::now(), pieces: Vec::new() }
+    pub(super) fn new(at: u64, has_groups: bool) -> Self {
+        let (pieces, began) = (Vec::new(), Instant::now());
+        Self { at, bytes: 0, began, pieces, has_groups, hasher: None }
     }
 
     pub(super) fn push(&mut self, piece: Bytes) {
@@ -36,8 +40,13 @@ impl Batch {
         self.pieces.push(piece);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes == 0
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How long the first byte has been waiting.
+    pub(super) fn age(&self) -> Duration {
+        if self.bytes == 0 { Duration::ZERO } else { self.began.elapsed() }
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -49,28 +58,39 @@ impl Batch {
         (self.end() / GROUP_BYTES).saturating_add(1).saturating_mul(GROUP_BYTES)
     }
 
-    fn range(&self) -> Range<u64> {
-        self.at..self.end()
+    /// Hashes what it holds, as far as that is of use.
+    fn hash(&mut self) {
+        if self.has_groups && self.at.is_multiple_of(GROUP_BYTES) {
+            self.hasher = GroupHasher::new(self.at / GROUP_BYTES);
+        }
+        if let Some(hasher) = &mut self.hasher {
+            self.pieces.iter().for_each(|piece| hasher.update(piece));
+        }
+    }
+
+    /// Goes on behind what it held.
+    fn empty(&mut self) {
+        (self.at, self.bytes) = (self.end(), 0);
+        self.pieces.clear();
+        if self.at.is_multiple_of(GROUP_BYTES) {
+            self.hasher = None;
+        }
     }
 }
 
 impl Shared {
-    /// Writes a batch to the file and counts it. A group that is wrong is left to be fetched again.
-    pub(super) fn store(&self, id: ClaimId, batch: &Batch) -> Result<(), Failure> {
-        // A whole group is verified before it is written: so the file has no wrong one, as far as
-        // can be.
-        let whole = self.groups.as_ref().and_then(|groups| {
-            let index = batch.at / GROUP_BYTES;
-            (groups.group_range(index)? == batch.range()).then_some((groups, index))
-        });
-        if let Some((groups, index)) = whole {
-            let pieces = batch.pieces.iter().map(|piece| &**piece);
-            if !groups.verify_pieces(index, pieces) {
-                self.plan.lock().skip(id, batch.bytes, self.now());
-                return self.came_wrong(index);
-            }
-        }
+    /// Writes a batch to the file, counts it and empties it. A group that turns out wrong is left to
+    /// be fetched again.
+    pub(super) fn store(&self, id: ClaimId, batch: &mut Batch) -> Result<(), Failure> {
+        let stored = self.store_held(id, batch);
+        // Also after a failure: nothing is stored twice.
+        batch.empty();
+        stored
+    }
+
+    fn store_held(&self, id: ClaimId, batch: &mut Batch) -> Result<(), Failure> {
         self.part.write(batch.at, &batch.pieces)?;
+        batch.hash();
         let complete = {
             let mut plan = self.plan.lock();
             let before = plan.present_bytes();
@@ -79,8 +99,14 @@ impl Shared {
             complete
         };
         for index in complete {
-            let is_right = whole.is_some_and(|(_, verified)| verified == index)
-                || self.is_right_in_file(index)?;
+            let is_right = match (&batch.hasher, &self.groups) {
+                // What was hashed on the way need not be read again. If it was wrong, or not all of
+                // it, the file decides.
+                (Some(hasher), Some(groups)) if hasher.index() == index => {
+                    groups.verify_hashed(hasher) || self.is_right_in_file(index)?
+                }
+                _ => self.is_right_in_file(index)?,
+            };
             if is_right {
                 self.plan.lock().verified(index);
             } else {

@@ -87,6 +87,51 @@ pub fn group_chaining_value(index: u64, bytes: &[u8]) -> Option<ChainingValue> {
     Some(ChainingValue::of(hasher_at(offset).update(bytes)))
 }
 
+/// A group whose bytes come piece by piece, in order. Give it pieces of 16 KiB or more.
+#[derive(Clone, Debug)]
+pub struct GroupHasher {
+    index: u64,
+    hasher: Box<Hasher>,
+}
+
+impl GroupHasher {
+    /// No bytes yet of the group with this number; `None` when there can be no such group.
+    pub fn new(index: u64) -> Option<Self> {
+        let hasher = Box::new(hasher_at(index.checked_mul(GROUP_BYTES)?));
+        Some(Self { index, hasher })
+    }
+
+    /// The number of the group.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The number of bytes so far.
+    pub fn length(&self) -> u64 {
+        self.hasher.count()
+    }
+
+    /// Takes the bytes that follow.
+    ///
+    /// # Panics
+    /// When they do not belong to this group any more.
+    pub fn update(&mut self, bytes: &[u8]) {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        assert!(length <= GROUP_BYTES.saturating_sub(self.length()), "a group has 1 MiB");
+        self.hasher.update(bytes);
+    }
+
+    /// The chaining value; `None` when no byte came.
+    pub(super) fn value(&self) -> Option<ChainingValue> {
+        (self.length() > 0).then(|| ChainingValue::of(&self.hasher))
+    }
+
+    /// The digest, if this is all there is of the representation.
+    pub(super) fn root(&self) -> Blake3Digest {
+        self.hasher.finalize().into()
+    }
+}
+
 /// A hasher of the group at `offset`. Always a new one: `Hasher::reset` forgets to take the offset
 /// of the last group back, and `set_input_offset` panics then (blake3 1.8.7).
 pub(super) fn hasher_at(offset: u64) -> Hasher {

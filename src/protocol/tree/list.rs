@@ -23,7 +23,7 @@
 use std::ops::Range;
 
 use super::frontier::root_of;
-use super::group::{ChainingValue, GROUP_BYTES, groups_of, hasher_at};
+use super::group::{ChainingValue, GROUP_BYTES, GroupHasher, groups_of};
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::units::MAX_LENGTH;
 
@@ -176,35 +176,26 @@ impl VerifiedGroups {
 
     /// Whether these are the bytes of that group, all of them.
     pub fn verify(&self, index: u64, bytes: &[u8]) -> bool {
-        self.verify_pieces(index, [bytes])
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let Some(mut group) = GroupHasher::new(index).filter(|_| length <= GROUP_BYTES) else {
+            return false;
+        };
+        group.update(bytes);
+        self.verify_hashed(&group)
     }
 
-    /// As [`VerifiedGroups::verify`], of bytes that lie in several pieces, as they come from a
-    /// network. Pieces of 16 KiB or more are hashed at full speed.
-    pub fn verify_pieces<'a>(
-        &self,
-        index: u64,
-        pieces: impl IntoIterator<Item = &'a [u8]>,
-    ) -> bool {
-        let Some(range) = self.group_range(index) else { return false };
-        let mut room = range.end.saturating_sub(range.start);
-        let mut hasher = hasher_at(range.start);
-        for piece in pieces {
-            let length = u64::try_from(piece.len()).ok();
-            let Some(left) = length.and_then(|length| room.checked_sub(length)) else {
-                return false;
-            };
-            room = left;
-            hasher.update(piece);
-        }
-        if room > 0 {
+    /// As [`VerifiedGroups::verify`], of bytes that came one after the other.
+    pub fn verify_hashed(&self, group: &GroupHasher) -> bool {
+        let Some(range) = self.group_range(group.index()) else { return false };
+        if group.length() != range.end.saturating_sub(range.start) {
             return false;
         }
         if self.list.values.is_empty() {
-            return Blake3Digest::from(hasher.finalize()) == self.root;
+            return group.root() == self.root;
         }
-        let value = usize::try_from(index).ok().and_then(|index| self.list.values.get(index));
-        value == Some(&ChainingValue::of(&hasher))
+        let index = usize::try_from(group.index()).ok();
+        let value = index.and_then(|index| self.list.values.get(index));
+        value.is_some() && value == group.value().as_ref()
     }
 }
 

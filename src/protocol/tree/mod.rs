@@ -39,7 +39,8 @@ use blake3::Hasher;
 pub use self::frontier::{Frontier, RunningRoot, root_of};
 use self::group::hasher_at;
 pub use self::group::{
-    ChainingValue, GROUP_BYTES, group_chaining_value, groups_of, resume_offset, verify_group,
+    ChainingValue, GROUP_BYTES, GroupHasher, group_chaining_value, groups_of, resume_offset,
+    verify_group,
 };
 pub use self::list::{
     GroupList, GroupListError, HEADER_BYTES, VerifiedGroups, list_bytes, list_header,
