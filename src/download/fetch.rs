@@ -14,8 +14,8 @@ use super::journal::{self, Journal, Subject};
 use super::know::{Attempt, Known, blocking};
 use super::names;
 use super::open::{self, guess};
-use super::part::{PartFile, journal_path};
-use super::plan::Plan;
+use super::part::{PartFile, journal_path, part_path};
+use super::plan::{Plan, Spans};
 use super::source::{RangeFailure, Source};
 use super::stream::{Sink, Stream};
 use super::transfer::{self, Shared};
@@ -183,6 +183,13 @@ impl Getter {
         if !target.exists() {
             return Ok(false);
         }
+        if self.was_finished(known, target).await {
+            let (url, length) = (shown(&known.facts.url), known.facts.length);
+            let there = length.unwrap_or_default();
+            let progress = self.reporter.begin(&attempt.name, &url, length, there);
+            progress.finish(Some(&target.to_string_lossy()), known.verified().as_deref());
+            return Ok(true);
+        }
         let mut hint = String::new();
         if let Some(groups) = known.groups.clone() {
             let (path, length) = (target.to_owned(), groups.length());
@@ -200,6 +207,28 @@ impl Getter {
             return Ok(false);
         }
         Err(Failure::usage(format!("{shown_target} exists; --force replaces it{hint}")))
+    }
+
+    /// Whether an earlier run was killed between giving this file its name and forgetting its
+    /// journal, which then has all of it.
+    async fn was_finished(&self, known: &Known, target: &Path) -> bool {
+        let Some(length) = known.facts.length else { return false };
+        let (facts, target) = (known.facts.clone(), target.to_owned());
+        let root = known.groups.as_ref().map(VerifiedGroups::root);
+        blocking(move || {
+            let path = journal_path(&target);
+            let left = if part_path(&target).exists() { None } else { journal::load(&path) };
+            let is_whole = left.is_some_and(|(left, there)| {
+                let subject = Subject::new(left.url.clone(), length, facts.validator, root);
+                left.is_same(&subject) && there.contains(0..length)
+            });
+            let same_length = target.metadata().is_ok_and(|metadata| metadata.len() == length);
+            if is_whole && same_length {
+                journal::forget(&path);
+            }
+            is_whole && same_length
+        })
+        .await
     }
 
     /// From a server that cannot send ranges.
@@ -301,6 +330,7 @@ impl Getter {
         let moved = transfer::run(&shared, first.content, self.connections, &journal, &self.stop);
         Box::pin(moved).await?;
         let (force, to, work) = (self.force, target.clone(), Arc::clone(&shared));
+        let kept = Arc::clone(&journal);
         blocking(move || {
             let journal = journal_path(&to);
             if let Err(failure) = check_digests(&work.part, length, &digests) {
@@ -308,6 +338,7 @@ impl Getter {
                 journal::forget(&journal);
                 return Err(failure);
             }
+            kept.lock().written(Spans::from(vec![(0, length)]))?;
             work.part.publish(&to, force)?;
             journal::forget(&journal);
             Ok(())
