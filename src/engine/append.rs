@@ -104,7 +104,12 @@ impl Appending {
         );
         let first = gatherer.gather(None).await;
         let (ending, end) = match (first.ending, first.bytes) {
-            (Some(ending), 0) => (ending, offset),
+            (Some(ending), 0) => {
+                if ending == Ending::Whole && self.admission.completes(offset, true) {
+                    self.cut_scratch().await;
+                }
+                (ending, offset)
+            }
             _ => {
                 let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
                 self.write_all(first, &mut gatherer, writer.as_mut()).await?
