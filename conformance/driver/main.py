@@ -24,6 +24,7 @@ GROUPS = {
     "py": "tuspy and aiotus",
     "curl": "curl by hand",
     "get": "resumed get from nginx, Python's http.server and resumed",
+    "digests": "digests of the whole: aria2 by a Metalink file, instant upload by tus-js-client",
     "browser": "Uppy in headless Chromium",
 }
 
