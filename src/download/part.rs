@@ -9,7 +9,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with};
 use rustix::io::{Errno, pwritev};
 
@@ -40,8 +39,6 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
 pub struct PartFile {
     file: File,
     path: PathBuf,
-    /// One writes at a time: the kernel allows no more, and lets the others spin.
-    turn: Mutex<()>,
 }
 
 impl PartFile {
@@ -55,7 +52,7 @@ impl PartFile {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|error| Failure::disk("open", &path, error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { file, path, turn: Mutex::new(()) }),
+            Ok(()) => Ok(Self { file, path }),
             Err(Errno::WOULDBLOCK) => {
                 Err(Failure::usage(format!("another process is downloading to {}", path.display())))
             }
@@ -116,7 +113,6 @@ impl PartFile {
     pub fn write(&self, offset: u64, pieces: &[Bytes]) -> Result<(), Failure> {
         let failed = |error| Failure::disk("write", &self.path, error);
         let mut at = offset;
-        let _turn = self.turn.lock();
         for pieces in pieces.chunks(MAX_SLICES) {
             let mut slices: Vec<IoSlice<'_>> =
                 pieces.iter().map(|piece| IoSlice::new(piece)).collect();

@@ -156,9 +156,8 @@ impl Crew<'_> {
 }
 
 /// Decides when further connections are opened. More of them help where a server or the way
-/// there holds each of them back, and cost where nothing does (1 GiB from `resumed` over loopback:
-/// 1.1 s over one, 4 s over eight, which contend for the file): so not if the file will be there in
-/// half a second anyway, and not if those there are bring more than such limits do.
+/// there holds each of them back, and cost where nothing does: so not if the file will be there in
+/// half a second anyway, and not, for a while, if the one brings more than such limits do.
 struct Ramp {
     at: Instant,
     before: (Instant, u64),
@@ -168,7 +167,7 @@ impl Ramp {
     const FIRST_LOOK: Duration = Duration::from_millis(50);
     const NEXT_LOOK: Duration = Duration::from_millis(100);
     /// In bytes a second.
-    const FAST: u64 = 128 << 20;
+    const FAST: u64 = 256 << 20;
 
     fn new(shared: &Shared) -> Self {
         let now = Instant::now();
@@ -188,7 +187,12 @@ impl Ramp {
 
 fn wanted(bytes_per_s: u64, rest: u64) -> usize {
     let left_ms = rest.saturating_mul(1000) / bytes_per_s.max(1);
-    if left_ms < 500 || bytes_per_s >= Ramp::FAST { 0 } else { usize::MAX }
+    match (left_ms, bytes_per_s >= Ramp::FAST) {
+        (..500, _) => 0,
+        (..5000, true) => 0,
+        (_, true) => 1,
+        (_, false) => usize::MAX,
+    }
 }
 
 /// Keeps the journal.
@@ -281,6 +285,6 @@ mod tests {
         assert_eq!(wanted(20 * MIB, 1000 * MIB), usize::MAX);
         assert_eq!(wanted(20 * MIB, 5 * MIB), 0, "it is nearly there");
         assert_eq!(wanted(1000 * MIB, 1000 * MIB), 0, "nothing holds it back");
-        assert_eq!(wanted(1000 * MIB, 100_000 * MIB), 0, "however long it takes");
+        assert_eq!(wanted(1000 * MIB, 100_000 * MIB), 1, "it takes long all the same");
     }
 }
