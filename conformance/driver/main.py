@@ -25,6 +25,7 @@ GROUPS = {
     "curl": "curl by hand",
     "get": "resumed get from nginx, Python's http.server and resumed",
     "digests": "digests of the whole: aria2 by a Metalink file, instant upload by tus-js-client",
+    "put": "resumed put to @tus/server and resumed",
     "browser": "Uppy in headless Chromium",
 }
 

@@ -11,6 +11,7 @@ from .report import Failure
 CONFORMANCE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = CONFORMANCE.parent
 JS = CONFORMANCE / "clients" / "js"
+SERVERS = CONFORMANCE / "servers" / "js"
 PY = CONFORMANCE / "clients" / "py"
 PYTHON = PY / ".venv" / "bin" / "python"
 INSTALL_TIMEOUT_S = 900
@@ -47,12 +48,12 @@ def rust_tests(report):
         report.fail("rust: cargo test", f"ended with {done.returncode}; its output is above")
 
 
-def javascript():
+def javascript(folder=JS):
     """Installs the pinned npm packages unless the lock file's are there already."""
-    installed = JS / "node_modules" / ".package-lock.json"
-    lock = JS / "package-lock.json"
+    installed = folder / "node_modules" / ".package-lock.json"
+    lock = folder / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        run(["npm", "ci", "--omit=optional", "--no-audit", "--no-fund"], JS)
+        run(["npm", "ci", "--omit=optional", "--no-audit", "--no-fund"], folder)
         installed.touch()
 
 

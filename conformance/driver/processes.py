@@ -112,7 +112,7 @@ class Client:
         events = list(self.events())
         code = self._processes.finished(self.process, 30)
         self._readers[1].join(5)
-        errors = [event for event in events if event["event"] == "error"]
+        errors = [event for event in events if event["event"] in ("error", "failed")]
         if errors:
             raise Failure(f"client: {errors[0]['message']}")
         if code != 0:
