@@ -165,7 +165,7 @@ fn start_nginx(folder: &Path, root: &Path) -> Outcome<(Running, String)> {
     let root = root.display();
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let config = format!(
-        "{user} daemon off; worker_processes 2; pid nginx.pid; error_log error.log;
+        "{user} daemon off; master_process off; pid nginx.pid; error_log error.log;
          events {{ worker_connections 256; }}
          http {{ access_log off; sendfile on; tcp_nopush on;
            client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
