@@ -84,18 +84,12 @@ impl Scene {
         self.client.address = self.program.address;
     }
 
-    /// The disk is well again, and everything goes on; then the power fails.
-    ///
-    /// It does not after a sync of the records failed and the program was started again meanwhile:
-    /// it has read then what the kernel shows, which the disk need not have.
+    /// The disk is well again, and everything goes on; then the power fails. When the program was
+    /// started again meanwhile it has read what the kernel shows, which the disk need not have.
     fn recovers(mut self, fault: &Fault, restarts: bool) {
         assert!(self.faults() > 0, "{fault:?} did not happen");
         self.shim.set_faults(&[]);
-        let mut until = u64::MAX;
         if restarts {
-            if fault.on & on::SYNC != 0 {
-                until = self.shim.traced();
-            }
             self.restart();
         }
         // Asking for the offsets first: what is told counts.
@@ -106,12 +100,11 @@ impl Scene {
         checked.unwrap_or_else(|what| panic!("{fault:?}: {what}: {}", self.program.log()));
         assert!(!self.program.log().contains("panicked"), "{fault:?}: {}", self.program.log());
         self.program.kill();
-        self.survives_power_loss(fault, until);
+        self.survives_power_loss(fault);
     }
 
-    fn survives_power_loss(mut self, fault: &Fault, until: u64) {
-        let mut events = events(&fs::read(self.shim.trace()).unwrap());
-        events.retain(|(end, _)| *end <= until);
+    fn survives_power_loss(mut self, fault: &Fault) {
+        let events = events(&fs::read(self.shim.trace()).unwrap());
         let end = events.last().unwrap().0;
         let moments: Vec<u64> = self.client.moments().filter(|at| *at <= end).collect();
         let mut random = Random(1);
