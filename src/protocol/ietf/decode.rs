@@ -5,6 +5,7 @@ use http::{HeaderMap, Method};
 
 use super::{CONTENT_MEDIA_TYPE, Spoken, UPLOAD_LENGTH, UPLOAD_OFFSET, item};
 use crate::protocol::checksum::Algorithm;
+use crate::protocol::digest::Blake3Digest;
 use crate::protocol::digest_fields::parse_digests;
 use crate::protocol::disposition::parse_disposition_name;
 use crate::protocol::head::{RequestHead, Target, is_media_type, single};
@@ -12,7 +13,7 @@ use crate::protocol::limits::Limits;
 use crate::protocol::metadata::Metadata;
 use crate::protocol::operation::{Append, Completion, Creation, ExpectedChecksum, Operation};
 use crate::protocol::refusal::Refusal;
-use crate::protocol::repr_digests::ReprDigests;
+use crate::protocol::repr_digests::{BLAKE3_KEY, ReprDigests};
 use crate::protocol::tus;
 use crate::protocol::upload::Kind;
 
@@ -82,11 +83,12 @@ fn decode_creation(
         }
         Some(_) | None => {}
     }
+    let metadata = decode_metadata(head.headers, limits)?;
     Ok(Creation {
         kind: Kind::Single,
         length: content.length,
-        metadata: decode_metadata(head.headers, limits)?,
-        declared: decode_declared(head.headers),
+        declared: decode_declared(head.headers, &metadata),
+        metadata,
         content: Some(content),
     })
 }
@@ -174,9 +176,13 @@ fn decode_checksum(headers: &HeaderMap) -> Option<ExpectedChecksum> {
     fastest.or(digests.first()).cloned().map(ExpectedChecksum::Given)
 }
 
-/// RUFH §Representation Digests.
-fn decode_declared(headers: &HeaderMap) -> ReprDigests {
-    joined(headers, "repr-digest").map(|field| ReprDigests::from_field(&field)).unwrap_or_default()
+/// RUFH §Representation Digests, and the BLAKE3 of the metadata, which that field cannot tell. What
+/// is none is ignored, as in the field.
+fn decode_declared(headers: &HeaderMap, metadata: &Metadata) -> ReprDigests {
+    let blake3 = metadata.value(BLAKE3_KEY);
+    let blake3 = blake3.as_deref().and_then(|value| str::from_utf8(value).ok());
+    let field = joined(headers, "repr-digest").map(|field| ReprDigests::from_field(&field));
+    ReprDigests::from(blake3.and_then(Blake3Digest::parse)).or(field.unwrap_or_default())
 }
 
 /// The lines of a field as one value (RFC 9110 §5.3).

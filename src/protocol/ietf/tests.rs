@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::protocol::checksum::Algorithm;
+use crate::protocol::digest::Blake3Digest;
 use crate::protocol::head::{RequestHead, ResponseHead, Target};
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
@@ -221,6 +222,18 @@ fn digests_are_read_and_unknown_ones_are_ignored() {
     }
     let creation = create(&[last, ("repr-digest", sha256)], None).unwrap();
     assert_eq!(creation.declared.to_field().as_deref(), Some(sha256));
+}
+
+#[test]
+fn a_blake3_in_the_metadata_is_declared_as_it_is_in_tus() {
+    let digest = Blake3Digest::of(b"abc");
+    let declared = |value: &str| {
+        let metadata = Metadata::from_pairs([("blake3", Some(value))]);
+        let fields = [("upload-complete", "?1"), ("upload-metadata", metadata.as_str())];
+        create(&fields, None).unwrap().declared
+    };
+    assert_eq!(declared(&digest.to_string()).blake3, Some(digest));
+    assert!(declared("abc").is_empty(), "what is no digest is ignored");
 }
 
 #[test]
