@@ -206,3 +206,32 @@ async fn what_can_be_read_of_a_damaged_journal_is_kept() {
     assert!(!rebuilt.unreadable.is_empty());
     assert!(check(folder.path(), "rebuilt").await);
 }
+
+/// Cuts off the last frames of the journal: some of those that were saved since the last start.
+fn cut_the_journal(folder: &Path) {
+    let file = files(&folder.join("journal")).remove(0);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 16 * 15]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_journal_lost_at_its_end_is_taken_from_the_records() {
+    for left in [Left::Closed, Left::Killed] {
+        let folder = tempfile::tempdir().unwrap();
+        store(folder.path(), left).await;
+        cut_the_journal(folder.path());
+        let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
+        assert!(rebuilt.unreadable[0].contains("the records know 801"), "{rebuilt:?}");
+        for has_records in [true, false] {
+            if !has_records {
+                fs::remove_dir_all(folder.path().join("records")).unwrap();
+            }
+            let store = open(folder.path()).unwrap();
+            // That one was removed is not known any more.
+            for number in (0..RECORDS).filter(|number| *number != 7) {
+                let told = store.load(upload(number).id()).await.unwrap().unwrap();
+                assert_eq!(told.version, Version(4), "{number}");
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::index::{applied, decode, read};
+use super::index::{applied, decode, guarded, read};
 use super::open;
 use super::recover::{Replay, doing, remove_all};
 use super::trust::Mark;
@@ -41,12 +41,13 @@ pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
     let database = open::open(&new)?;
     let mut last = salvage(&chain, &database, &mut unreadable)
         .map_err(|failure| doing(failure, rebuilding))?;
+    let old = records.exists().then(|| open::open(&records).map_err(|error| error.failure));
+    let known = old.as_ref().and_then(|old| applied(old.as_ref().ok()?).ok()?).unwrap_or(0);
+    if !chain.is_empty() && known > last {
+        unreadable.push(format!("the journal ends at save {last}, and the records know {known}"));
+    }
     if chain.is_empty() || !unreadable.is_empty() {
-        let merged = match records.exists().then(|| open::open(&records)) {
-            Some(Ok(old)) => merge(&old, &database, &mut last),
-            Some(Err(error)) => Err(error.failure),
-            None => Ok(()),
-        };
+        let merged = old.map_or(Ok(()), |old| merge(&old?, &database, &mut last));
         if let Err(failure) = merged {
             unreadable.push(format!("the old database: {failure}"));
         }
@@ -100,16 +101,22 @@ fn name(entry: Entry<'_>) -> String {
 /// Takes over what the old database has and the new one has not, or only in an older version.
 fn merge(old: &sled::Db, new: &sled::Db, last: &mut u64) -> Result<(), Failure> {
     let mut replay = Replay::new(new);
-    for found in base_of(old) {
-        let (id, record) = found?;
+    let mut records = base_of(old);
+    let read_to = loop {
+        let (id, record) = match guarded(|| Ok(records.next())) {
+            Ok(Some(Ok(found))) => found,
+            Ok(None) => break Ok(()),
+            Ok(Some(Err(failure))) | Err(failure) => break Err(failure),
+        };
         let Ok(stored) = decode(id, &record) else { continue };
         if read(new, id)?.is_none_or(|known| known.version < stored.version) {
             replay.take(Entry::Save { id, record: &record })?;
         }
-    }
+    };
+    // Also what was read before the first that cannot be.
     replay.apply()?;
     *last = applied(old)?.unwrap_or(0).max(*last);
-    Ok(())
+    read_to
 }
 
 /// Puts the new database in the place of the old one.
