@@ -215,6 +215,14 @@ fn cut_the_journal(folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_lost_its_end_is_named_also_after_the_death_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Killed).await;
+    cut_the_journal(folder.path());
+    assert!(!check(folder.path(), "without the end of the journal").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_journal_lost_at_its_end_is_taken_from_the_records() {
     for left in [Left::Closed, Left::Killed] {
         let folder = tempfile::tempdir().unwrap();

@@ -46,7 +46,7 @@ pub(super) fn open_both(
     let mark = Mark::of(&folder.records(), durability);
     let found = if is_new { Err(Unusable::New) } else { find(folder, &chain, &mark)? };
     let found = match found {
-        Ok((database, after)) => match replay(&chain, after, &database)? {
+        Ok((database, Has { after, known })) => match replay(&chain, after, known, &database)? {
             Ok(last) => Ok((database, last, after.unwrap_or(0))),
             Err(why) => Err(Unusable::Damaged(why)),
         },
@@ -60,7 +60,7 @@ pub(super) fn open_both(
                 .and_then(|()| mark.open(0))
                 .map_err(|error| StorageError::io("setting the old records aside", None, error))?;
             let database = open::open(&folder.records())?;
-            let last = replay(&chain, None, &database)?;
+            let last = replay(&chain, None, 0, &database)?;
             (database, last.map_err(damaged)?, 0)
         }
     };
@@ -82,9 +82,16 @@ pub(super) fn open_both(
     Ok((database, journal))
 }
 
-/// The database as it was found, and from which frame on the journal has to be put into it; or why
-/// it is not used.
-type Usable = Result<(sled::Db, Option<u64>), Unusable>;
+/// The database as it was found, and what it has; or why it is not used.
+type Usable = Result<(sled::Db, Has), Unusable>;
+
+/// What a database has of the journal.
+struct Has {
+    /// The frames behind this one have to be put into it; all when it is `None`.
+    after: Option<u64>,
+    /// The last frame that it says was put into it: the journal had that.
+    known: u64,
+}
 
 fn find(folder: &DataFolder, chain: &Chain, mark: &Mark) -> Result<Usable, StorageError> {
     let io = |source| StorageError::io("opening the records", None, source);
@@ -135,9 +142,9 @@ fn usable(database: sled::Db, chain: &Chain, since: u64) -> Result<Usable, Stora
         Err(failure) => return Err(doing(failure, "opening the records")),
     };
     Ok(match found {
-        None if chain.is_empty() => Ok((database, Some(0))),
+        None if chain.is_empty() => Ok((database, Has { after: Some(0), known: 0 })),
         // New, or gone and made anew by being opened.
-        None if database.is_empty() => Ok((database, None)),
+        None if database.is_empty() => Ok((database, Has { after: None, known: 0 })),
         None => Err(Unusable::Damaged("it lacks the count of its saves".to_owned())),
         Some(count) if chain.is_empty() && count > 0 => {
             let why =
@@ -149,7 +156,7 @@ fn usable(database: sled::Db, chain: &Chain, since: u64) -> Result<Usable, Stora
             if after.saturating_add(1) < chain.first() {
                 Err(Unusable::Damaged(format!("it is older than the journal: {after} saves")))
             } else {
-                Ok((database, Some(after)))
+                Ok((database, Has { after: Some(after), known: count }))
             }
         }
     })
@@ -215,10 +222,12 @@ pub(super) fn remove_all(folder: &Path) -> io::Result<()> {
 }
 
 /// Puts the frames behind number `after` into the database; all when it is `None`. Tells the number
-/// of the last one, or how the database turned out to be damaged.
+/// of the last one, or how the database turned out to be damaged. A journal that ends before frame
+/// `known` has lost its end.
 fn replay(
     chain: &Chain,
     after: Option<u64>,
+    known: u64,
     tree: &sled::Tree,
 ) -> Result<Result<u64, String>, StorageError> {
     let mut replay = Replay::new(tree);
@@ -226,17 +235,17 @@ fn replay(
         Found::Entry(entry, _) => replay.take(entry).map_err(Stopped::Failure),
         Found::Damage(damage) => Err(Stopped::Damage(damage)),
     });
-    let replayed = last.and_then(|last| match after.filter(|after| *after > last) {
-        Some(after) => Err(Stopped::Behind { last, after }),
-        None => replay.finish(last).map(|()| last).map_err(Stopped::Failure),
+    let replayed = last.and_then(|last| match known > last {
+        true => Err(Stopped::Behind { last, known }),
+        false => replay.finish(last).map(|()| last).map_err(Stopped::Failure),
     });
     match replayed {
         Ok(last) => Ok(Ok(last)),
         Err(Stopped::Failure(Failure::Damaged(why))) => Ok(Err(why)),
         Err(Stopped::Failure(failure)) => Err(doing(failure, "replaying the journal")),
         Err(Stopped::Damage(damage)) => Err(unreadable(damage)),
-        Err(Stopped::Behind { last, after }) => Err(damaged(format!(
-            "the journal ends at save {last}, and the records know {after}; {REMEDY}"
+        Err(Stopped::Behind { last, known }) => Err(damaged(format!(
+            "the journal ends at save {last}, and the records know {known}; {REMEDY}"
         ))),
     }
 }
@@ -248,7 +257,7 @@ enum Stopped {
     /// The journal lacks what the database has.
     Behind {
         last: u64,
-        after: u64,
+        known: u64,
     },
 }
 
