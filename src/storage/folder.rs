@@ -51,9 +51,11 @@ impl DataFolder {
             .open(path.join("lock"))
             .map_err(io("opening the lock of the data folder"))?;
         take(&mut lock)?;
-        lock.set_len(0).map_err(io("writing the lock of the data folder"))?;
-        lock.rewind().map_err(io("writing the lock of the data folder"))?;
-        writeln!(lock, "{}", std::process::id())
+        // Written over the old one, which needs no room: a full disk is no reason not to start.
+        let holder = format!("{}\n", std::process::id());
+        lock.rewind()
+            .and_then(|()| lock.write_all(holder.as_bytes()))
+            .and_then(|()| lock.set_len(u64::try_from(holder.len()).unwrap_or(u64::MAX)))
             .map_err(io("writing the lock of the data folder"))?;
         identity::check(path, &path.join("uploads"))?;
         Ok(Self { layout: Layout::of(path), _lock: lock })

@@ -33,7 +33,7 @@ impl Database {
     pub(super) fn reopen(&self, records: &Path) -> Result<(), StorageError> {
         let mut place = self.open.write();
         drop(place.take());
-        *place = Some(open::open(records)?);
+        *place = Some(open::with_room_kept(records, || open::open(records))?);
         Ok(())
     }
 

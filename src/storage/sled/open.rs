@@ -19,14 +19,15 @@ const CACHE_BYTES: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether it is.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// The room that is given up for opening the database on a full disk, in bytes.
-const BALLAST_BYTES: u64 = 16 << 20;
+/// The room that is given up for opening the records on a full disk, in bytes: sled writes, and the
+/// newest file of the journal is copied.
+pub(super) const BALLAST_BYTES: u64 = 32 << 20;
 /// Its name in the folder of the database.
 pub(super) const BALLAST: &str = "ballast";
 
 pub(super) fn open(folder: &Path) -> Result<sled::Db, StorageError> {
     remove_unfinished(folder)?;
-    open_with(folder, || {
+    open_with(|| {
         let config = sled::Config::new()
             .path(folder)
             .cache_capacity(CACHE_BYTES)
@@ -55,32 +56,40 @@ fn remove_unfinished(folder: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-pub(super) fn open_with<T>(
-    folder: &Path,
-    mut attempt: impl FnMut() -> Result<T, Failure>,
-) -> Result<T, StorageError> {
+fn open_with<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, StorageError> {
     let begin = Instant::now();
-    let mut has_ballast = true;
     loop {
         match attempt() {
-            Ok(opened) => {
-                keep_ballast(folder);
-                return Ok(opened);
-            }
+            Ok(opened) => return Ok(opened),
             Err(Failure::Io(error)) if is_locked(&error) && begin.elapsed() < PATIENCE => {
                 thread::sleep(INTERVAL);
-            }
-            Err(Failure::Full(_)) if has_ballast => {
-                tracing::warn!("the disk is full; giving up what was kept for opening the records");
-                // Without it the next attempt tells how it is.
-                let _ = fs::remove_file(folder.join(BALLAST));
-                has_ballast = false;
             }
             Err(failure) => {
                 return Err(StorageError::new("opening the records", None, failure));
             }
         }
     }
+}
+
+/// Opens something, on a full disk with the room that was kept for that; then keeps it again.
+pub(super) fn with_room_kept<T>(
+    records: &Path,
+    mut attempt: impl FnMut() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let opened = match attempt() {
+        // Where nothing was kept, the second attempt would tell the same.
+        Err(StorageError { failure: Failure::Full(_), .. })
+            if fs::remove_file(records.join(BALLAST)).is_ok() =>
+        {
+            tracing::warn!("the disk is full; giving up what was kept for opening the records");
+            attempt()
+        }
+        opened => opened,
+    };
+    if opened.is_ok() {
+        keep_ballast(records);
+    }
+    opened
 }
 
 /// Makes the ballast if it is not there. Where there is no room for it, there is none.

@@ -34,6 +34,13 @@ pub(super) fn open_both(
     folder: &DataFolder,
     durability: Durability,
 ) -> Result<(sled::Db, Journal), StorageError> {
+    open::with_room_kept(&folder.records(), || try_open(folder, durability))
+}
+
+fn try_open(
+    folder: &DataFolder,
+    durability: Durability,
+) -> Result<(sled::Db, Journal), StorageError> {
     let io = |source| StorageError::io("opening the journal of the records", None, source);
     let mut chain = Chain::open(&folder.journal()).map_err(io)?;
     let is_new = chain.is_empty() && !folder.records().exists();

@@ -116,15 +116,14 @@ async fn what_a_process_left_that_died_while_opening_is_of_no_matter() {
 fn a_database_on_a_full_disk_is_opened_with_what_was_kept_for_that() {
     let folder = tempfile::tempdir().unwrap();
     let ballast = folder.path().join("ballast");
-    drop(open::open(folder.path()).unwrap());
-    assert_eq!(ballast.metadata().unwrap().len(), 16 << 20);
-    let opened = open::open_with(folder.path(), || {
-        if ballast.exists() { Err(Failure::Full(io::ErrorKind::StorageFull.into())) } else { Ok(1) }
-    });
+    let full = || StorageError::new("", None, Failure::Full(io::ErrorKind::StorageFull.into()));
+    drop(open::with_room_kept(folder.path(), || open::open(folder.path())).unwrap());
+    assert_eq!(ballast.metadata().unwrap().len(), open::BALLAST_BYTES);
+    let opened =
+        open::with_room_kept(folder.path(), || if ballast.exists() { Err(full()) } else { Ok(1) });
     assert_eq!(opened.unwrap(), 1);
-    let refused = open::open_with(folder.path(), || {
-        Err::<(), _>(Failure::Full(io::ErrorKind::StorageFull.into()))
-    });
+    assert!(ballast.exists(), "it is kept for the next time");
+    let refused = open::with_room_kept(folder.path(), || Err::<(), _>(full()));
     assert!(matches!(refused.unwrap_err().failure, Failure::Full(_)));
 }
 
