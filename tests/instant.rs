@@ -132,6 +132,37 @@ async fn a_creation_with_little_content_is_completed_all_the_same() {
 }
 
 #[tokio::test]
+async fn all_of_the_content_is_taken_rather_than_what_may_be_damaged() {
+    let server = start(InstantUpload::Owner).await;
+    let content = pattern(LENGTH);
+    let first = server.create_with("", &content).await;
+    let mut bytes = content.clone();
+    bytes[2_000_000] ^= 1;
+    fs::write(server.file(&first), &bytes).unwrap();
+    let fields = format!("{TUS}{CONTENT}{}", declared(&content));
+    let answer = server.request("POST", "/files/", &fields, &content).await;
+    assert_eq!(answer.status, 201);
+    let (_, path) = answer.fields["location"].rsplit_once("/files/").unwrap();
+    let found = server.get(&format!("/files/{path}"), "").await.content;
+    assert!(found == content, "what is served is not what was sent");
+    // Other bytes than were declared do not pass for those that are here.
+    assert_eq!(server.request("POST", "/files/", &fields, &bytes).await.status, 460);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn content_under_a_checksum_is_checked_though_it_is_here() {
+    let server = start(InstantUpload::Owner).await;
+    let content = pattern(LENGTH);
+    server.create_with("", &content).await;
+    let wrong = STANDARD.encode([0; 20]);
+    let fields = format!("{TUS}{CONTENT}{}Upload-Checksum: sha1 {wrong}\r\n", declared(&content));
+    let answer = server.request("POST", "/files/", &fields, &content[..100_000]).await;
+    assert_eq!(answer.status, 460);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn instant_upload_can_be_switched_off() {
     let server = start(InstantUpload::Off).await;
     let content = pattern(LENGTH);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Engine, Fault};
 use crate::protocol::id::UploadId;
-use crate::protocol::operation::Creation;
+use crate::protocol::operation::{Append, Creation};
 use crate::protocol::possession::{Challenge, Proof};
 use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::tree::GROUP_BYTES;
@@ -52,6 +52,7 @@ impl Engine {
         if self.policy.instant_upload != InstantUpload::Owner
             || content_bytes > MAX_NEEDLESS_BYTES
             || !is_declared(upload)
+            || creation.content.as_ref().is_some_and(|append| is_to_be_checked(append, upload))
         {
             return Ok(None);
         }
@@ -273,6 +274,13 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether content has to be taken though its bytes may be here: what comes with a checksum is
+/// checked, and nothing is saved where all bytes come anyway. Those that are here may be damaged.
+fn is_to_be_checked(content: &Append, upload: &Upload) -> bool {
+    let is_all = content.content_length.is_some() && content.content_length >= upload.length();
+    is_all || content.checksum.is_some()
 }
 
 /// Whether a client told enough of an upload that it may be completed without its bytes.
