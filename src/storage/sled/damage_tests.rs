@@ -243,3 +243,18 @@ async fn what_a_journal_lost_at_its_end_is_taken_from_the_records() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_folder_that_had_records_is_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Closed).await;
+    for name in ["records", "journal"] {
+        fs::remove_dir_all(folder.path().join(name)).unwrap();
+    }
+    for _ in 0..2 {
+        let refused = open(folder.path()).err().unwrap().to_string();
+        assert!(refused.contains("put them back from a copy"), "{refused}");
+    }
+    fs::remove_file(folder.path().join("records.state")).unwrap();
+    open(folder.path()).unwrap();
+}

@@ -44,13 +44,19 @@ fn try_open(
     let io = |source| StorageError::io("opening the journal of the records", None, source);
     let mut chain = Chain::open(&folder.journal()).map_err(io)?;
     let is_new = chain.is_empty() && !folder.records().exists();
+    let mark = Mark::of(&folder.records(), durability);
+    if is_new && mark.exists() {
+        let why = "its journal and its records are not there; put them back from a copy, or remove \
+                   records.state to begin without them (`resumed check --repair` sets the data of \
+                   the old ones aside then)";
+        return Err(damaged(why.to_owned()));
+    }
     if is_new {
         // First of all: sled syncs nothing that it makes, and what the loss of power leaves of it
         // can be taken for damage only where there is a journal to make it anew from.
         Journal::open(&chain, 0, durability).and_then(|mut journal| journal.begin()).map_err(io)?;
         chain = Chain::open(&folder.journal()).map_err(io)?;
     }
-    let mark = Mark::of(&folder.records(), durability);
     let found = if is_new { Err(Unusable::New) } else { find(folder, &chain, &mark)? };
     let found = match found {
         Ok((database, Has { after, known })) => match replay(&chain, after, known, &database)? {

@@ -59,6 +59,11 @@ impl Mark {
         self.records.with_extension("state")
     }
 
+    /// Whether there is one: then there were records.
+    pub(super) fn exists(&self) -> bool {
+        self.path().exists()
+    }
+
     /// How far the files can be believed. Reads all of them when they were closed.
     pub(super) fn trust(&self) -> io::Result<Trust> {
         let found = match fs::read(self.path()) {
