@@ -30,6 +30,8 @@ pub(in crate::storage) struct Journal {
     /// What the frames since the last base take.
     bytes_since_base: u64,
     base_bytes: u64,
+    /// The least that the frames since a base take when another is due.
+    pub(in crate::storage) base_due_bytes: u64,
     /// So many syncs fail, after the write.
     #[cfg(test)]
     pub(in crate::storage) failing_syncs: u32,
@@ -79,6 +81,7 @@ impl Journal {
             segment,
             bytes_since_base,
             base_bytes,
+            base_due_bytes: BASE_DUE_BYTES,
             #[cfg(test)]
             failing_syncs: 0,
         })
@@ -160,7 +163,7 @@ impl Journal {
 
     /// Whether the frames have grown so many that a base is worth its while.
     pub(in crate::storage) fn is_base_due(&self) -> bool {
-        self.bytes_since_base > BASE_DUE_BYTES.max(self.base_bytes)
+        self.bytes_since_base > self.base_due_bytes.max(self.base_bytes)
     }
 
     /// Begins a new file, and tells which base may be made: of all records as they are now or later.

@@ -44,6 +44,13 @@ impl Change {
     }
 }
 
+/// What the committer is told.
+pub(super) enum Message {
+    Request(Request),
+    /// The thread that writes a base has ended, or is about to.
+    BaseEnded,
+}
+
 /// A change, and who waits for it.
 pub(super) struct Request {
     pub(super) change: Change,
@@ -61,6 +68,8 @@ pub(super) struct Committer {
     pub(super) recent: Arc<Recent>,
     pub(super) flusher: Flusher,
     pub(super) base: Option<BaseWriter>,
+    /// For the thread that writes a base; keeps the store from being dropped no longer than that.
+    pub(super) messages: mpsc::WeakSender<Message>,
 }
 
 /// The thread that writes a base.
@@ -79,25 +88,24 @@ struct Group {
 
 impl Committer {
     /// Commits until nobody can ask any more, or the database cannot take what the journal has:
-    /// nothing may be built on it then. Tells the number
-    /// of the last frame when all is well.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) -> Option<u64> {
+    /// nothing may be built on it then. Tells the number of the last frame when all is well.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>) -> Option<u64> {
         let mut is_well = true;
         while let Some(first) = queue.blocking_recv() {
             let mut group = Group::default();
-            self.add(first, &mut group);
+            let mut has_base_ended = self.take(first, &mut group);
             while group.waiting.len() < BATCH
                 && group.payload.len() < BATCH_BYTES
                 && let Ok(next) = queue.try_recv()
             {
-                self.add(next, &mut group);
+                has_base_ended |= self.take(next, &mut group);
             }
             if let Err(stopped) = self.commit(group) {
                 tracing::error!(error = %stopped, "records can no longer be saved; the server has to be started again");
                 is_well = false;
                 break;
             }
-            if let Err(error) = self.look_after_base() {
+            if let Err(error) = self.look_after_base(has_base_ended) {
                 tracing::error!(%error, "the records could not be opened again; the server has to be started again");
                 is_well = false;
                 break;
@@ -110,6 +118,17 @@ impl Committer {
         self.flusher.stop();
         let flush = |database: &sled::Db| guarded(|| database.flush()).map(|_| ());
         (is_well && self.database.with(flush).is_ok()).then(|| self.journal.last())
+    }
+
+    /// Takes a change into the group; true when it was told instead that a base has ended.
+    fn take(&self, message: Message, group: &mut Group) -> bool {
+        match message {
+            Message::Request(request) => {
+                self.add(request, group);
+                false
+            }
+            Message::BaseEnded => true,
+        }
     }
 
     /// Takes a change into the group, or answers that it does not fit.
@@ -183,12 +202,12 @@ impl Committer {
 
     /// Begins a base when it is time, and takes note when one is done: then the frames that have to
     /// be looked through after a crash can be fewer, too.
-    fn look_after_base(&mut self) -> Result<(), StorageError> {
-        if let Some(base) = self.base.take_if(|base| base.thread.is_finished()) {
+    fn look_after_base(&mut self, has_ended: bool) -> Result<(), StorageError> {
+        if let Some(base) = self.base.take_if(|_| has_ended) {
             match base.thread.join() {
                 Ok(Ok(bytes)) => {
                     self.journal.base_is_made(bytes);
-                    self.database.reopen(&self.records)?;
+                    self.database.reopen(&self.records, self.journal.last())?;
                     if let Err(error) = self.mark.open(self.journal.last()) {
                         tracing::warn!(%error, "the next start may take longer");
                     }
@@ -217,13 +236,19 @@ impl Committer {
         let is_cancelled = Arc::new(AtomicBool::new(false));
         let (database, cancelled) = (Arc::clone(&self.database), Arc::clone(&is_cancelled));
         let (folder, durability) = (self.folder.clone(), self.durability);
+        let messages = self.messages.clone();
         let thread = thread::Builder::new().name("records-base".to_owned()).spawn(move || {
-            database.with(|database| {
+            let written = database.with(|database| {
                 let records = base_of(database).map(|record| {
                     if cancelled.load(Ordering::Relaxed) { Err(Failure::Closed) } else { record }
                 });
                 write_base(&folder, point, records, durability)
-            })
+            });
+            if let Some(messages) = messages.upgrade() {
+                // Without a committer there is nobody to tell.
+                let _ = messages.blocking_send(Message::BaseEnded);
+            }
+            written
         })?;
         Ok(BaseWriter { thread, is_cancelled })
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use parking_lot::RwLock;
 
+use super::index::{applied, guarded};
 use super::open;
 use crate::storage::{Failure, StorageError};
 
@@ -30,10 +31,23 @@ impl Database {
 
     /// Closes it and opens it again, which has sled write down where each page lies: from then
     /// on it notices when one is damaged. Others wait meanwhile. After a failure it stays closed.
-    pub(super) fn reopen(&self, records: &Path) -> Result<(), StorageError> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Damaged`] when it does not have the journal up to frame `last` then: sled does not
+    /// tell when it is closed and cannot write.
+    pub(super) fn reopen(&self, records: &Path, last: u64) -> Result<(), StorageError> {
         let mut place = self.open.write();
-        drop(place.take());
-        *place = Some(open::with_room_kept(records, || open::open(records))?);
+        let opening = |failure| StorageError::new("opening the records", None, failure);
+        if let Some(database) = place.take() {
+            guarded(|| database.flush()).map_err(opening)?;
+        }
+        let database = open::with_room_kept(records, || open::open(records))?;
+        if applied(&database).map_err(opening)? != Some(last) {
+            let why = "not all of it could be written; start the server again".to_owned();
+            return Err(opening(Failure::Damaged(why)));
+        }
+        *place = Some(database);
         Ok(())
     }
 

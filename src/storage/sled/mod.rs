@@ -28,7 +28,7 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use self::committer::{Change, Committer, Request};
+use self::committer::{Change, Committer, Message, Request};
 use self::database::Database;
 use self::flusher::Flusher;
 use self::index::{RECORD, WAKE, digest_prefixes, id_at_end, record_key, wake_key};
@@ -51,7 +51,7 @@ pub struct SledStore {
     database: Arc<Database>,
     recent: Arc<Recent>,
     /// Taken when the store is dropped, which ends the thread.
-    requests: Option<mpsc::Sender<Request>>,
+    requests: Option<mpsc::Sender<Message>>,
     committer: Option<thread::JoinHandle<Option<u64>>>,
     mark: Mark,
 }
@@ -90,6 +90,7 @@ impl SledStore {
             durability,
             recent: Arc::clone(&recent),
             base: None,
+            messages: requests.downgrade(),
         };
         let committer = thread::Builder::new()
             .name("records".to_owned())
@@ -103,7 +104,7 @@ impl SledStore {
         let closed = || StorageError::new(doing, Some(id), Failure::Closed);
         let (answer, answered) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or_else(closed)?;
-        requests.send(Request { change, answer }).await.map_err(|_| closed())?;
+        requests.send(Message::Request(Request { change, answer })).await.map_err(|_| closed())?;
         let committed = answered.await.map_err(|_| closed())?;
         committed.map_err(|failure| StorageError::new(doing, Some(id), failure))
     }

@@ -140,3 +140,36 @@ fn memory_for_recent_records_is_bounded_by_bytes() {
     let kept = recent.len();
     assert!(kept > 500 && kept * field.len() <= 17 << 20, "{kept}");
 }
+
+/// A process may be killed at any time after it, though nothing was saved since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_is_followed_by_a_mark_without_another_save() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_folder = DataFolder::open(folder.path()).unwrap();
+    let (database, mut journal) = open_both(&data_folder, Durability::Process).unwrap();
+    journal.base_due_bytes = 2000;
+    let store = SledStore::start(&data_folder, database, journal, Durability::Process).unwrap();
+    for number in 0..40 {
+        store.save(upload(number), None).await.unwrap();
+    }
+    let mark = Mark::of(&data_folder.records(), Durability::Process);
+    let begin = std::time::Instant::now();
+    let believed = loop {
+        match mark.trust().unwrap() {
+            trust::Trust::Until(frames) if frames > 0 => break frames,
+            _ => assert!(begin.elapsed().as_secs() < 30, "there is no mark"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let bases = std::fs::read_dir(data_folder.journal()).unwrap();
+    let bases = bases.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_str().unwrap().ends_with(".base")
+    });
+    assert_eq!(bases.count(), 1);
+    assert!((5..=40).contains(&believed), "{believed}");
+    drop((store, data_folder));
+    let store = open(folder.path(), Durability::Process).unwrap();
+    assert_eq!(store.list(None, 99).await.unwrap().len(), 40);
+    assert!(!folder.path().join("records.damaged").exists());
+}
