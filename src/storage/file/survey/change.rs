@@ -64,8 +64,8 @@ impl Survey {
         self.remove_parts(id)
     }
 
-    /// Moves all that lies there of an upload to another folder of the same file system, which is
-    /// made when it is not there, and never over what lies there. Durable when it returns.
+    /// Moves all that lies there of an upload to another folder, which is made when it is not there,
+    /// and never over what lies there. On another file system it is copied. Durable when it returns.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Survey {
             let Some(file_name) = from.file_name().and_then(|name| name.to_str()) else { continue };
             if unless_gone(fs::symlink_metadata(&from))?.is_some() {
                 fs::create_dir_all(to)?;
-                fs::rename(&from, free_name(to, file_name)?)?;
+                move_to(&from, &free_name(to, file_name)?)?;
                 has_moved = true;
             }
         }
@@ -88,6 +88,30 @@ impl Survey {
         }
         Ok(())
     }
+}
+
+/// Moves a file or a folder. Where it has to be copied, it is removed once the copy is durable.
+fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+        moved => return moved,
+    }
+    copy(from, to)?;
+    to.parent().map_or(Ok(()), sync_folder)?;
+    if from.is_dir() { fs::remove_dir_all(from) } else { fs::remove_file(from) }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if !from.is_dir() {
+        fs::copy(from, to)?;
+        return File::open(to)?.sync_all();
+    }
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    sync_folder(to)
 }
 
 /// A name in this folder that nothing has: this one, or else with a number behind it.
@@ -105,6 +129,27 @@ fn free_name(folder: &Path, name: &str) -> io::Result<PathBuf> {
 mod tests {
     use super::super::tests::surveyed;
     use super::*;
+
+    /// Here as well as where the kernel cannot move it.
+    #[test]
+    fn what_is_moved_is_whole_on_another_file_system_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir_in("/dev/shm");
+        let here = tempfile::tempdir().unwrap();
+        let places = [Some(here), other.ok()];
+        for (number, place) in places.iter().flatten().enumerate() {
+            let parts = folder.path().join(format!("{number}.parts"));
+            fs::create_dir(&parts).unwrap();
+            fs::write(parts.join("000001"), b"bytes").unwrap();
+            let to = place.path().join("parts");
+            move_to(&parts, &to).unwrap();
+            assert!(!parts.exists());
+            assert_eq!(fs::read(to.join("000001")).unwrap(), b"bytes");
+            move_to(&to.join("000001"), &folder.path().join(format!("{number}"))).unwrap();
+            assert_eq!(fs::read(folder.path().join(format!("{number}"))).unwrap(), b"bytes");
+            assert!(!to.join("000001").exists());
+        }
+    }
 
     #[test]
     fn what_is_set_aside_is_put_over_nothing() {
