@@ -14,6 +14,7 @@ mod forms;
 mod reader;
 mod sources;
 mod table;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
