@@ -2,10 +2,14 @@
 //!
 //! - RFC 9110 §5 (fields), §6 (messages)
 
+use http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::id::UploadId;
 use super::refusal::{FieldFault, Refusal};
+
+/// When a client may ask again after a server that stops, in seconds.
+const RETRY_AFTER_S: &str = "5";
 
 /// What the URL of a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,19 @@ impl ResponseHead {
     /// A head without fields.
     pub(super) fn with_status(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::with_capacity(8) }
+    }
+
+    /// A head that tells of a refusal, with what every protocol tells of it.
+    pub(super) fn refusing(status: StatusCode, refusal: &Refusal) -> Self {
+        let mut head = Self::with_status(status);
+        if let Refusal::MethodNotAllowed { allowed, .. } = refusal {
+            head.set(ALLOW.as_str(), allowed);
+        }
+        if *refusal == Refusal::ShuttingDown {
+            head.set(RETRY_AFTER.as_str(), RETRY_AFTER_S);
+        }
+        head.set(CACHE_CONTROL.as_str(), "no-store");
+        head
     }
 
     /// Sets a field; a value that cannot stand in a header is left out.

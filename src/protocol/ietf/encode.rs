@@ -1,6 +1,6 @@
 //! An outcome or a refusal to a response's head, and the heads of interim responses.
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 
 use super::{
@@ -131,54 +131,35 @@ pub fn encode_refusal(
 ) -> (ResponseHead, Problem) {
     let version = spoken.version;
     let status = status_of(refusal);
-    let mut head = ResponseHead::with_status(status);
+    let mut head = ResponseHead::refusing(status, refusal);
     let mut members = Vec::new();
-    match refusal {
-        Refusal::OffsetMismatch { offset, provided } => {
-            set_integer(&mut head, UPLOAD_OFFSET, Some(*offset));
-            members = vec![("expected-offset", *offset), ("provided-offset", *provided)];
-        }
-        Refusal::TooLong { .. }
-        | Refusal::TooShort { .. }
-        | Refusal::AppendTooLong { .. }
-        | Refusal::AppendTooShort { .. } => {
-            set_limits(&mut head, version, limits, (None, Timestamp(0)));
-        }
-        Refusal::MethodNotAllowed { allowed, .. } => head.set(ALLOW.as_str(), allowed),
-        // RFC 5789 §2.2.
-        Refusal::UnsupportedMediaType { expected, .. } => {
-            head.set(ACCEPT_PATCH, expected);
-        }
-        Refusal::ShuttingDown => head.set(RETRY_AFTER.as_str(), tus::RETRY_AFTER_S),
-        Refusal::UnsupportedVersion { .. }
-        | Refusal::NotFound
-        | Refusal::Gone(_)
-        | Refusal::Field { .. }
-        | Refusal::MixedProtocols { .. }
-        | Refusal::LengthMismatch { .. }
-        | Refusal::LengthBelowOffset { .. }
-        | Refusal::ShortOfLength { .. }
-        | Refusal::BeyondLength { .. }
-        | Refusal::NoRoom
-        | Refusal::AlreadyComplete { .. }
-        | Refusal::NotComplete { .. }
-        | Refusal::FinalUpload
-        | Refusal::ChecksumMismatch(_)
-        | Refusal::DigestMismatch(_)
-        | Refusal::Checksum(_)
-        | Refusal::Part { .. }
-        | Refusal::ContentCut
-        | Refusal::ContentTimeout
-        | Refusal::Superseded
-        | Refusal::Busy => {}
+    if let Refusal::OffsetMismatch { offset, provided } = refusal {
+        set_integer(&mut head, UPLOAD_OFFSET, Some(*offset));
+        members = vec![("expected-offset", *offset), ("provided-offset", *provided)];
+    }
+    if is_about_limits(refusal) {
+        set_limits(&mut head, version, limits, (None, Timestamp(0)));
+    }
+    // RFC 5789 §2.2.
+    if let Refusal::UnsupportedMediaType { expected, .. } = refusal {
+        head.set(ACCEPT_PATCH, expected);
     }
     // Only this one is about the whole representation: all of it came, and to go on is of no use.
     let is_final = matches!(refusal, Refusal::DigestMismatch(_));
     set_completion(&mut head, version, is_final);
-    head.set(CACHE_CONTROL.as_str(), "no-store");
     head.set(CONTENT_TYPE.as_str(), PROBLEM_MEDIA_TYPE);
     let kind = kind_of(refusal, version);
     (head, Problem { kind, status, detail: refusal.to_string(), members })
+}
+
+fn is_about_limits(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::TooLong { .. }
+            | Refusal::TooShort { .. }
+            | Refusal::AppendTooLong { .. }
+            | Refusal::AppendTooShort { .. }
+    )
 }
 
 /// Tells that the server could not do it.
@@ -237,7 +218,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
             | Refusal::BeyondLength { .. }
             | Refusal::AlreadyComplete { .. }
     );
-    if is_other { StatusCode::BAD_REQUEST } else { tus::encode_refusal(refusal).status }
+    if is_other { StatusCode::BAD_REQUEST } else { tus::status_of(refusal) }
 }
 
 fn set_completion(head: &mut ResponseHead, version: &Version, is_complete: bool) {

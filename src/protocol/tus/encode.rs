@@ -1,11 +1,11 @@
 //! An outcome or a refusal to a response's head.
 
-use http::header::{ALLOW, CACHE_CONTROL, LOCATION, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{
-    EXPIRATION, EXTENSIONS, RETRY_AFTER_S, TUS_RESUMABLE, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH,
-    UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET, VERSION,
+    EXPIRATION, EXTENSIONS, TUS_RESUMABLE, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH,
+    UPLOAD_METADATA, UPLOAD_OFFSET, VERSION,
 };
 use crate::protocol::checksum::Algorithm;
 use crate::protocol::head::ResponseHead;
@@ -73,39 +73,14 @@ fn encode_offset(upload: &Upload) -> ResponseHead {
 
 /// Tells why an operation was not carried out; the text for a person is the refusal's own.
 pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
-    let mut head = ResponseHead::new(status_of(refusal));
-    match refusal {
-        Refusal::UnsupportedVersion { .. } => head.set("tus-version", VERSION),
-        Refusal::MethodNotAllowed { allowed, .. } => head.set(ALLOW.as_str(), allowed),
-        Refusal::OffsetMismatch { offset, .. } => head.set(UPLOAD_OFFSET, &offset.to_string()),
-        Refusal::ShuttingDown => head.set(RETRY_AFTER.as_str(), RETRY_AFTER_S),
-        Refusal::NotFound
-        | Refusal::Gone(_)
-        | Refusal::UnsupportedMediaType { .. }
-        | Refusal::Field { .. }
-        | Refusal::MixedProtocols { .. }
-        | Refusal::LengthMismatch { .. }
-        | Refusal::LengthBelowOffset { .. }
-        | Refusal::TooLong { .. }
-        | Refusal::TooShort { .. }
-        | Refusal::AppendTooLong { .. }
-        | Refusal::AppendTooShort { .. }
-        | Refusal::ShortOfLength { .. }
-        | Refusal::BeyondLength { .. }
-        | Refusal::NoRoom
-        | Refusal::AlreadyComplete { .. }
-        | Refusal::NotComplete { .. }
-        | Refusal::FinalUpload
-        | Refusal::ChecksumMismatch(_)
-        | Refusal::DigestMismatch(_)
-        | Refusal::Checksum(_)
-        | Refusal::Part { .. }
-        | Refusal::ContentCut
-        | Refusal::ContentTimeout
-        | Refusal::Superseded
-        | Refusal::Busy => {}
+    let mut head = ResponseHead::refusing(status_of(refusal), refusal);
+    head.set(TUS_RESUMABLE, VERSION);
+    if let Refusal::UnsupportedVersion { .. } = refusal {
+        head.set("tus-version", VERSION);
     }
-    head.set(CACHE_CONTROL.as_str(), "no-store");
+    if let Refusal::OffsetMismatch { offset, .. } = refusal {
+        head.set(UPLOAD_OFFSET, &offset.to_string());
+    }
     head
 }
 
@@ -124,7 +99,8 @@ pub fn mark(request: &HeaderMap, response: &mut HeaderMap) {
     }
 }
 
-fn status_of(refusal: &Refusal) -> StatusCode {
+/// The status of a refusal; other protocols begin with this one.
+pub(in crate::protocol) fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::NotFound => StatusCode::NOT_FOUND,
         Refusal::Gone(_) => StatusCode::GONE,

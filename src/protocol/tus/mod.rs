@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 
 pub use self::decode::{decode, decode_trailers, effective_method};
+pub(super) use self::encode::status_of;
 pub use self::encode::{encode, encode_failure, encode_refusal, mark};
 
 /// The version that is spoken here.
@@ -23,8 +24,6 @@ const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,te
                           checksum,checksum-trailer,concatenation,concatenation-unfinished";
 /// The extension that depends on a setting.
 const EXPIRATION: &str = ",expiration";
-/// How long a client is asked to wait for a server that restarts, in seconds.
-pub(super) const RETRY_AFTER_S: &str = "5";
 
 pub(super) const TUS_RESUMABLE: &str = "tus-resumable";
 const UPLOAD_LENGTH: &str = "upload-length";
