@@ -5,22 +5,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::digests::REPR_DIGEST;
-use super::download::validators;
+use super::download::{is_wanted, validators};
 use super::location::{Beside, Locations};
 use super::{digests, handle, metalink};
 use crate::engine::{Engine, Fault};
 use crate::protocol::id::UploadId;
 use crate::protocol::possession::Proof;
-use crate::protocol::precondition::{Precondition, Validators};
+use crate::protocol::precondition::Validators;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::tree::list_bytes;
 use crate::protocol::upload::Upload;
@@ -126,24 +123,8 @@ async fn tree(
     let headers = response.headers_mut();
     digests::tell(&upload, &parts.headers, headers);
     headers.remove(REPR_DIGEST);
-    let texts =
-        [(ETAG, &validators.etag), (LAST_MODIFIED, &validators.last_modified.to_imf_fixdate())];
-    for (name, text) in texts {
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(name, value);
-        }
-    }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    match validators.evaluate(&parts.headers) {
-        Precondition::Passed => {}
-        Precondition::NotModified => {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(response);
-        }
-        Precondition::Failed => {
-            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
-            return Ok(response);
-        }
+    if !is_wanted(&validators, parts, &mut response) {
+        return Ok(response);
     }
     if !engine.tree_is_ready(&upload).await? {
         return Ok(later("the list is being made anew; ask again in a moment"));

@@ -43,20 +43,8 @@ pub(super) async fn respond(
     let validators = validators(upload);
     let mut response = Response::new(ResponseBody::empty());
     digests::tell(upload, &parts.headers, response.headers_mut());
-    set(response.headers_mut(), &ETAG, &validators.etag);
-    set(response.headers_mut(), &LAST_MODIFIED, &validators.last_modified.to_imf_fixdate());
-    // A complete upload never changes, but it may be cancelled: ask each time, by its tag.
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    match validators.evaluate(&parts.headers) {
-        Precondition::Passed => {}
-        Precondition::NotModified => {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(response);
-        }
-        Precondition::Failed => {
-            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
-            return Ok(response);
-        }
+    if !is_wanted(&validators, parts, &mut response) {
+        return Ok(response);
     }
     let length = upload.length().unwrap_or_default();
     set_representation(response.headers_mut(), upload);
@@ -72,6 +60,26 @@ pub(super) async fn respond(
         *response.body_mut() = stream(engine, upload, segments).await?;
     }
     Ok(response)
+}
+
+/// Sets the validators of what is sent, and whether it is to be sent at all (RFC 9110 §13.2).
+pub(super) fn is_wanted(
+    validators: &Validators,
+    parts: &Parts,
+    response: &mut Response<ResponseBody>,
+) -> bool {
+    let headers = response.headers_mut();
+    set(headers, &ETAG, &validators.etag);
+    set(headers, &LAST_MODIFIED, &validators.last_modified.to_imf_fixdate());
+    // A complete upload never changes, but it may be cancelled: ask each time, by its tag.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let status = match validators.evaluate(&parts.headers) {
+        Precondition::Passed => return true,
+        Precondition::NotModified => StatusCode::NOT_MODIFIED,
+        Precondition::Failed => StatusCode::PRECONDITION_FAILED,
+    };
+    *response.status_mut() = status;
+    false
 }
 
 /// The digest of the bytes is their tag. Without a tree the id serves: what is complete never
