@@ -9,12 +9,14 @@ import threading
 
 from .report import Failure
 
-READY = re.compile(r"upload to (http://127\.0\.0\.1:(\d+)(/\S*?)),? ")
 READY_TIMEOUT_S = 30
 
 
 class Server:
     """One server with its own data folder. Use as a context manager."""
+
+    # Its URL and its port in the ready line.
+    ready = re.compile(r"upload to (http://127\.0\.0\.1:(\d+)(/\S*?)),? ")
 
     def __init__(self, processes, binary, folder, name, arguments=()):
         self._processes = processes
@@ -35,17 +37,19 @@ class Server:
 
     def start(self):
         """Starts the server and waits for its ready line; the port stays the same from then on."""
-        command = [str(self._binary), "serve", "--listen", f"127.0.0.1:{self._port}"]
-        command += ["--data-dir", str(self._data), "--base-path", "/files/", *self._arguments]
         with open(self._log_path, "ab") as log:
             self._process = self._processes.spawn(
-                command, stdout=subprocess.PIPE, stderr=log, text=True
+                self._command(), stdout=subprocess.PIPE, stderr=log, text=True
             )
         line = self._ready_line()
-        found = READY.search(line)
+        found = self.ready.search(line)
         if not found:
             raise Failure(f"no ready line from the server but {line!r}; {self.last_words()}")
         self.url, self._port = found[1], int(found[2])
+
+    def _command(self):
+        command = [str(self._binary), "serve", "--listen", f"127.0.0.1:{self._port}"]
+        return [*command, "--data-dir", str(self._data), "--base-path", "/files/", *self._arguments]
 
     def _ready_line(self):
         lines = queue.Queue()

@@ -1,15 +1,13 @@
 """`resumed put` against @tus/server, and against resumed itself."""
 import base64
-import subprocess
-import threading
+import re
 
 from driver import http, prepare
 from driver.cut import CutProxy
 from driver.files import KIB, MIB, SourceFile
 from driver.processes import Client, one
 from driver.report import Failure, expect
-
-READY_TIMEOUT_S = 30
+from driver.server import Server
 
 
 def run(bench):
@@ -42,45 +40,18 @@ def run(bench):
         bench.check("resumed: what it has is not sent", instant, bench, binary, server.url, medium)
 
 
-class NodeServer:
-    """@tus/server as a process. Use as a context manager."""
+class NodeServer(Server):
+    """@tus/server as a process."""
+
+    ready = re.compile(r"ready: (http://127\.0\.0\.1:(\d+)/\S*)")
 
     def __init__(self, bench):
-        self._processes = bench.processes
-        self._folder = bench.folder / "tus-node-data"
-        self._folder.mkdir(exist_ok=True)
-        self._log_path = bench.folder / "tus-node.log"
-        self._port = 0
-        self._process = None
-        self.url = None
+        super().__init__(bench.processes, "node", bench.folder, "tus-node")
+        self._data.mkdir(exist_ok=True)
 
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.kill()
-
-    def start(self):
-        """Starts it; the port stays the same from then on."""
-        script = str(prepare.SERVERS / "tus-server.mjs")
-        with open(self._log_path, "ab") as log:
-            self._process = self._processes.spawn(
-                ["node", script, str(self._folder), str(self._port)],
-                stdout=subprocess.PIPE, stderr=log, text=True,
-            )
-        timer = threading.Timer(READY_TIMEOUT_S, self._process.kill)
-        timer.start()
-        line = self._process.stdout.readline()
-        timer.cancel()
-        expect(line.startswith("ready: "), f"@tus/server does not start: {line!r}")
-        self.url = line.removeprefix("ready: ").strip()
-        self._port = int(self.url.split(":")[2].split("/")[0])
-
-    def kill(self):
-        if self._process is not None:
-            self._processes.kill(self._process)
-            self._process = None
+    def _command(self):
+        script = prepare.SERVERS / "tus-server.mjs"
+        return [self._binary, str(script), str(self._data), str(self._port)]
 
 
 def client(bench, binary, url, source, *flags):
