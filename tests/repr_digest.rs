@@ -5,7 +5,7 @@ mod common;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{TUS, TestServer, pattern};
+use common::{TUS, TestServer, between, pattern};
 use proptest::prelude::*;
 use resumed::protocol::checksum::{Algorithm, Checksummer};
 use resumed::settings::Settings;
@@ -169,17 +169,12 @@ proptest! {
     ) {
         Runtime::new().unwrap().block_on(async {
             let content = pattern(length);
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(length)).collect();
-            cuts.push(length);
-            cuts.sort_unstable();
             let mut server = TestServer::start_with(with_pieces).await;
             let path = server.create(&format!("Upload-Length: {length}\r\n")).await;
-            let mut start = 0;
-            for end in cuts {
-                let offset = u64::try_from(start).unwrap();
-                let answer = server.append(&path, offset, "", &content[start..end]).await;
+            for piece in between(cuts.iter().map(|cut| cut.index(length)), length) {
+                let offset = u64::try_from(piece.start).unwrap();
+                let answer = server.append(&path, offset, "", &content[piece]).await;
                 assert_eq!(answer.status, 204, "{}", answer.text());
-                start = end;
                 // That setting counts when an upload is created, not when it is resumed.
                 let resume = |settings: &mut Settings| settings.uploads.keeps_pieces = true;
                 server = TestServer::start_in(server.stop().await, resume).await;

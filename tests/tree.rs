@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{Answer, TUS, TestServer, pattern};
+use common::{Answer, TUS, TestServer, between, pattern};
 use proptest::prelude::*;
 use resumed::protocol::digest::Blake3Digest;
 use resumed::protocol::tree::{GroupList, VerifiedGroups};
@@ -170,17 +170,12 @@ proptest! {
     ) {
         Runtime::new().unwrap().block_on(async {
             let content = pattern(length);
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(length)).collect();
-            cuts.push(length);
-            cuts.sort_unstable();
             let server = TestServer::start().await;
             let path = server.create(&format!("Upload-Length: {length}\r\n")).await;
-            let mut start = 0;
-            for end in cuts {
-                let offset = u64::try_from(start).unwrap();
-                let answer = server.append(&path, offset, "", &content[start..end]).await;
+            for piece in between(cuts.iter().map(|cut| cut.index(length)), length) {
+                let offset = u64::try_from(piece.start).unwrap();
+                let answer = server.append(&path, offset, "", &content[piece]).await;
                 assert_eq!(answer.status, 204, "{}", answer.text());
-                start = end;
             }
             let kept = fs::read(list_file(&server, &path)).ok();
             assert_eq!(kept.is_some(), length > GROUP, "one group needs no list");

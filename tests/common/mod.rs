@@ -6,6 +6,7 @@ pub mod program;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,6 +247,14 @@ impl Connection {
     async fn read_more(&mut self) -> usize {
         self.stream.read_buf(&mut self.unread).await.unwrap_or(0)
     }
+}
+
+/// What lies between these cuts, from the beginning to `length`.
+pub fn between(cuts: impl Iterator<Item = usize>, length: usize) -> Vec<Range<usize>> {
+    let mut ends: Vec<usize> = cuts.chain([length]).collect();
+    ends.sort_unstable();
+    let starts = [0].into_iter().chain(ends.clone());
+    starts.zip(ends).map(|(start, end)| start..end).collect()
 }
 
 /// Bytes that differ everywhere, the same ones each time.

@@ -2,33 +2,39 @@
 //! process against it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+#[path = "../listening/mod.rs"]
+mod listening;
+
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+
+use self::listening::{Head, Listening};
 
 /// What was asked.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub method: String,
-    pub target: String,
-    /// By their names in lower case.
-    pub fields: HashMap<String, String>,
+    pub head: Head,
     /// The number of requests with this method before this one.
     pub before: usize,
 }
 
-impl Asked {
-    pub fn field(&self, name: &str) -> &str {
-        self.fields.get(name).map_or("", String::as_str)
-    }
+impl Deref for Asked {
+    type Target = Head;
 
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl Asked {
     pub fn number(&self, name: &str) -> usize {
         self.field(name).parse().unwrap()
     }
@@ -63,15 +69,16 @@ type Uploads = Arc<Mutex<Vec<Upload>>>;
 type Script = dyn Fn(&Asked) -> Fault + Send + Sync;
 
 pub struct Faulty {
-    pub address: SocketAddr,
+    listening: Listening,
     pub uploads: Uploads,
     asked: Arc<Mutex<Vec<Asked>>>,
-    task: AbortHandle,
 }
 
-impl Drop for Faulty {
-    fn drop(&mut self) {
-        self.task.abort();
+impl Deref for Faulty {
+    type Target = Listening;
+
+    fn deref(&self) -> &Listening {
+        &self.listening
     }
 }
 
@@ -96,8 +103,6 @@ impl Faulty {
         (extensions, origin): (&'static str, String),
         script: impl Fn(&Asked) -> Fault + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (uploads, asked) = (Uploads::default(), Arc::default());
         let script = Box::new(script);
         let shared = Arc::new(Shared {
@@ -107,18 +112,11 @@ impl Faulty {
             origin,
             script,
         });
-        let task = tokio::spawn(async move {
-            let mut running = tokio::task::JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let shared = Arc::clone(&shared);
-                running.spawn(async move {
-                    // The client may go whenever it likes.
-                    let _ = Box::pin(talk(stream, &shared)).await;
-                });
-            }
+        let listening = Listening::start(move |stream, _| {
+            let shared = Arc::clone(&shared);
+            async move { Box::pin(talk(stream, &shared)).await }
         });
-        Self { address, uploads, asked, task: task.abort_handle() }
+        Self { listening: listening.await, uploads, asked }
     }
 
     pub fn url(&self) -> String {
@@ -205,24 +203,10 @@ async fn head(
     unread: &mut Vec<u8>,
     shared: &Shared,
 ) -> std::io::Result<Option<Asked>> {
-    let end = loop {
-        if let Some(end) = unread.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end + 4;
-        }
-        if stream.read_buf(unread).await? == 0 {
-            return Ok(None);
-        }
-    };
-    let head: Vec<u8> = unread.drain(..end).collect();
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let mut lines = head.lines();
-    let mut first = lines.next().unwrap().split(' ');
-    let fields = lines.filter_map(|line| line.split_once(": "));
-    let fields = fields.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    let (method, target) = (first.next().unwrap().to_owned(), first.next().unwrap().to_owned());
+    let Some(head) = Head::read(stream, unread).await? else { return Ok(None) };
     let mut log = shared.asked.lock();
-    let before = log.iter().filter(|asked| asked.method == method).count();
-    let asked = Asked { method, target, fields, before };
+    let before = log.iter().filter(|asked| asked.method == head.method).count();
+    let asked = Asked { head, before };
     log.push(asked.clone());
     Ok(Some(asked))
 }

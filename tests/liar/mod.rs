@@ -2,9 +2,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod get;
+#[path = "../listening/mod.rs"]
+mod listening;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,31 +13,33 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use resumed::protocol::digest::Blake3Digest;
 use resumed::protocol::tree::{GroupList, group_chaining_value};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::sleep;
+
+use self::listening::{Head, Listening};
 
 const MIB: usize = 1 << 20;
 
 /// What was asked.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub method: String,
-    pub target: String,
-    /// By their names in lower case.
-    pub fields: HashMap<String, String>,
+    pub head: Head,
     /// The number of requests before this one, of all connections.
     pub before: usize,
     /// The number of the connection, from 0.
     pub connection: usize,
 }
 
-impl Asked {
-    pub fn field(&self, name: &str) -> &str {
-        self.fields.get(name).map_or("", String::as_str)
-    }
+impl Deref for Asked {
+    type Target = Head;
 
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl Asked {
     /// The first and the last byte of a `Range` with one range.
     pub fn range(&self, length: usize) -> Option<(usize, usize)> {
         let (first, last) = self.field("range").strip_prefix("bytes=")?.split_once('-')?;
@@ -130,47 +133,36 @@ type Sent = Vec<(Instant, usize)>;
 
 /// A running server.
 pub struct Liar {
-    pub address: SocketAddr,
+    listening: Listening,
     pub connections: Arc<AtomicUsize>,
     /// Content and heads, as far as they were sent, with the time.
     pub sent: Arc<Mutex<Sent>>,
     asked: Arc<Mutex<Vec<Asked>>>,
-    task: AbortHandle,
 }
 
-impl Drop for Liar {
-    fn drop(&mut self) {
-        self.task.abort();
+impl Deref for Liar {
+    type Target = Listening;
+
+    fn deref(&self) -> &Listening {
+        &self.listening
     }
 }
 
 impl Liar {
     /// Starts one that answers by `answer`.
     pub async fn start(answer: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let sent: Arc<Mutex<Sent>> = Arc::default();
         let answer = Arc::new(answer);
-        let task = tokio::spawn({
-            let (connections, asked) = (Arc::clone(&connections), Arc::clone(&asked));
-            let sent = Arc::clone(&sent);
-            async move {
-                let mut running = tokio::task::JoinSet::new();
-                loop {
-                    let (stream, _) = listener.accept().await.unwrap();
-                    let number = connections.fetch_add(1, Ordering::SeqCst);
-                    let (asked, answer) = (Arc::clone(&asked), Arc::clone(&answer));
-                    let sent = Arc::clone(&sent);
-                    running.spawn(async move {
-                        // The client may go whenever it likes.
-                        let _ = talk(stream, number, (&asked, &sent), &*answer).await;
-                    });
-                }
-            }
+        let shared = (Arc::clone(&connections), Arc::clone(&asked), Arc::clone(&sent));
+        let listening = Listening::start(move |stream, number| {
+            let (connections, asked, sent) = shared.clone();
+            let answer = Arc::clone(&answer);
+            connections.fetch_add(1, Ordering::SeqCst);
+            async move { talk(stream, number, (&asked, &sent), &*answer).await }
         });
-        Self { address, connections, sent, asked, task: task.abort_handle() }
+        Self { listening: listening.await, connections, sent, asked }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -191,27 +183,8 @@ async fn talk(
 ) -> std::io::Result<()> {
     let mut unread = Vec::new();
     loop {
-        let end = loop {
-            if let Some(end) = unread.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if stream.read_buf(&mut unread).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head: Vec<u8> = unread.drain(..end).collect();
-        let head = String::from_utf8_lossy(&head).into_owned();
-        let mut lines = head.lines();
-        let mut first = lines.next().unwrap().split(' ');
-        let fields = lines.filter_map(|line| line.split_once(": "));
-        let fields = fields.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-        let mut asked = Asked {
-            method: first.next().unwrap().to_owned(),
-            target: first.next().unwrap().to_owned(),
-            fields,
-            before: 0,
-            connection,
-        };
+        let Some(head) = Head::read(&mut stream, &mut unread).await? else { return Ok(()) };
+        let mut asked = Asked { head, before: 0, connection };
         {
             let mut log = log.lock();
             asked.before = log.len();
