@@ -260,6 +260,19 @@ async fn content_beyond_the_length_ends_the_upload() {
 }
 
 #[tokio::test]
+async fn content_of_unknown_length_for_a_complete_upload_is_refused_and_harms_it_not() {
+    let server = TestServer::start().await;
+    let path = create(&server, LAST, b"hello").await;
+    for fields in [LAST, MORE] {
+        let head = format!("PATCH {path} HTTP/1.1\r\n{PARTIAL}{fields}Upload-Offset: 5\r\n");
+        let answer = send_chunked(&server, &head, b"x").await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert_eq!(server.get(&path, "").await.content, b"hello");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn last_content_that_ends_before_the_length_completes_nothing() {
     let server = TestServer::start().await;
     let path = create(&server, &format!("{MORE}Upload-Length: 8\r\n"), b"").await;

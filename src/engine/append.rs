@@ -60,7 +60,8 @@ impl Appending {
     ///
     /// # Errors
     ///
-    /// `DigestMismatch`, and the upload is gone; `BeyondLength` or `TooLong`, and nothing since the last checkpoint is kept; `ContentCut`,
+    /// `DigestMismatch`, and the upload is gone; `BeyondLength` or `TooLong`, and nothing since the
+    /// last checkpoint is kept; `AlreadyComplete`, and nothing changed; `ContentCut`,
     /// `ContentTimeout`, `Superseded`, `ShuttingDown`; those of a checksum, and nothing is kept;
     /// and what the stores could not do.
     pub(super) async fn run(mut self, content: Box<dyn Content>) -> Result<Upload, Fault> {
@@ -116,6 +117,10 @@ impl Appending {
             }
         };
         let refusal = match ending {
+            // Its content had no length, or it would not have been admitted.
+            Ending::Overrun if self.upload.is_complete() => {
+                return Err(Refusal::AlreadyComplete { length: offset }.into());
+            }
             Ending::Overrun => return Err(self.admission.overrun().into()),
             Ending::Whole => self.admission.shortfall(end),
             Ending::Cut => Some(Refusal::ContentCut),
