@@ -13,6 +13,7 @@ use hyper::client::conn::http2::{Builder, SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -176,5 +177,57 @@ async fn a_peer_that_reads_slowly_gets_its_answer() {
     }
     assert_eq!(received.len(), sent.len());
     assert!(received == sent, "other bytes");
+    server.stop().await;
+}
+
+/// A frame on stream 1, or on the connection (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Field lines that no table is needed for (RFC 7541 §6.2.2).
+fn field_lines(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+}
+
+#[tokio::test]
+async fn content_that_is_reset_without_an_error_is_not_whole() {
+    const END_HEADERS: u8 = 4;
+    let server = TestServer::start().await;
+    let created = server.request("POST", "/files/", "Upload-Complete: ?0\r\n", b"").await;
+    let location = &created.fields["location"];
+    let path = &location[location.find("/files/").unwrap()..];
+    let fields = field_lines(&[
+        (":method", "PATCH"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", path),
+        ("content-type", "application/partial-upload"),
+        ("upload-complete", "?1"),
+        ("upload-offset", "0"),
+    ]);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let frames = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, b""),
+        frame(1, END_HEADERS, 1, &fields),
+        frame(0, 0, 1, b"hello"),
+        // RST_STREAM (NO_ERROR).
+        frame(3, 0, 1, &[0; 4]),
+    ];
+    stream.write_all(&frames.concat()).await.unwrap();
+    let head = timeout(PATIENCE, async {
+        loop {
+            let head = server.request("HEAD", path, "", b"").await;
+            if head.fields["upload-offset"] == "5" {
+                return head;
+            }
+        }
+    });
+    assert_eq!(head.await.unwrap().fields["upload-complete"], "?0");
+    stream.shutdown().await.unwrap();
+    let _ = stream.read_to_end(&mut Vec::new()).await;
     server.stop().await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::stream::{self, Stream};
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -35,6 +35,7 @@ const DRAIN_BYTES: usize = 16 << 20;
 /// The content of a request.
 pub(super) struct RequestContent {
     body: Option<Incoming>,
+    version: Version,
     trailers: Option<HeaderMap>,
     patience: Arc<Connections>,
     /// The peer sends its content only once it is asked for it, so leaving it unread is fine.
@@ -53,13 +54,14 @@ pub(super) struct RequestContent {
 impl RequestContent {
     /// The content of a request that perhaps asked for `100 (Continue)`.
     pub(super) fn new(
-        body: Incoming,
+        (body, version): (Incoming, Version),
         patience: Arc<Connections>,
         expects_continue: bool,
         drains: TaskTracker,
     ) -> Self {
         Self {
             body: Some(body),
+            version,
             trailers: None,
             patience,
             is_waiting_to_be_asked: expects_continue,
@@ -88,11 +90,14 @@ impl RequestContent {
             let Some(body) = self.body.as_mut() else {
                 return Poll::Ready(Piece::End);
             };
-            match Pin::new(body).poll_frame(context) {
+            match Pin::new(&mut *body).poll_frame(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => {
+                    // hyper ends the content here, too, when the peer resets the stream with
+                    // NO_ERROR, as proxies do for a client that went away.
+                    let is_reset = self.version == Version::HTTP_2 && !body.is_end_stream();
                     self.body = None;
-                    return Poll::Ready(Piece::End);
+                    return Poll::Ready(if is_reset { Piece::Cut } else { Piece::End });
                 }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "the content was cut off");

@@ -53,7 +53,7 @@ impl Handler {
         }
         let expects_continue = parts.headers.contains_key(EXPECT);
         let content = RequestContent::new(
-            body,
+            (body, parts.version),
             Arc::clone(&self.patience),
             expects_continue,
             self.drains.clone(),
