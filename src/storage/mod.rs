@@ -152,11 +152,13 @@ pub trait DataStore: Send + Sync + 'static {
     fn share(&self, id: UploadId, with: UploadId) -> StoreFuture<'_, ()>;
 
     /// Joins the parts that an upload has hold of to one piece. Durable when it returns; until
-    /// [`Self::release_parts`] both are there.
+    /// [`Self::release_parts`] both are there. Done again after that, it does no harm: what was
+    /// joined stays.
     ///
     /// # Errors
     ///
-    /// [`Failure::Full`], and the parts are as they were.
+    /// [`Failure::Full`], and the parts are as they were; [`Failure::Missing`] when a part is not
+    /// there, and they were not joined before.
     fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()>;
 
     /// Writes pieces of a list, each at its offset in bytes, and cuts the list off at `end` if one

@@ -147,6 +147,7 @@ macro_rules! parts_contract {
                 parts_outlive_the_uploads_they_come_from,
                 joined_parts_are_one_piece,
                 a_part_that_is_not_there_is_named,
+                parts_that_are_not_there_are_not_joined,
                 one_part_is_joined_without_harm_to_where_it_comes_from,
                 equal_uploads_share_their_bytes,
             ]

@@ -77,6 +77,9 @@ pub(super) async fn joined_parts_are_one_piece<P: DataPlace>() {
     let store = place.data();
     assert!(read(&store, 9, 0..TOTAL).await == whole());
     assert!(is_missing(&store, 9, 0..TOTAL + 1).await);
+    // A crash may come before anybody learns that they were joined.
+    store.join(id(9), LENGTHS.into()).await.unwrap();
+    assert!(read(&store, 9, 0..TOTAL).await == whole());
     let late = store.reader(id(9), &in_parts(), 1..TOTAL).await.unwrap();
     assert!(read_all(late).await.unwrap() == whole()[1..]);
 }
@@ -101,11 +104,22 @@ pub(super) async fn one_part_is_joined_without_harm_to_where_it_comes_from<P: Da
         store.join(id(9), [LONG_BYTES].into()).await.unwrap();
     }
     store.release_parts(id(9)).await.unwrap();
+    store.join(id(9), [LONG_BYTES].into()).await.unwrap();
     drop(store);
     let store = place.data();
     assert!(read(&store, 9, 0..LONG_BYTES).await == long());
     store.remove(id(9)).await.unwrap();
     assert!(read(&store, 1, 0..LONG_BYTES).await == long());
+}
+
+pub(super) async fn parts_that_are_not_there_are_not_joined<P: DataPlace>() {
+    let mut place = P::default();
+    let store = place.data();
+    write(&store, 8, 0, b"other").await;
+    for (number, lengths) in [(8, [3, 4].as_slice()), (8, &[7]), (9, &[3, 4]), (9, &[7])] {
+        let refused = store.join(id(number), lengths.into()).await.unwrap_err();
+        assert!(matches!(refused.failure, Failure::Missing), "{refused}");
+    }
 }
 
 pub(super) async fn equal_uploads_share_their_bytes<P: DataPlace>() {

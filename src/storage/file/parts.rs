@@ -61,21 +61,30 @@ impl Shared {
     }
 
     pub(super) fn join(&self, id: UploadId, lengths: &[u64]) -> Result<(), StorageError> {
-        let io = |source| StorageError::io("joining the parts", Some(id), source);
+        let doing = "joining the parts";
+        let io = |source| StorageError::io(doing, Some(id), source);
         let joining = self.parts_folder(id).join("whole");
+        let total = lengths.iter().copied().fold(0, u64::saturating_add);
         let joined = match lengths {
             // It is whole as it is; complete uploads may share their bytes.
             [length] if *length > 0 => link_over(&self.part_path(id, 0), &joining),
-            lengths => {
-                let total = lengths.iter().copied().fold(0, u64::saturating_add);
-                self.take_room(total).and_then(|()| self.copy_parts(id, lengths, &joining))
-            }
+            lengths => self.take_room(total).and_then(|()| self.copy_parts(id, lengths, &joining)),
         };
         if joined.is_err() {
             // Whatever was the matter: the room is needed.
             let _ = fs::remove_file(&joining);
         }
-        joined.map_err(io)?;
+        match joined {
+            // They are released one by one, and only once the whole is durable.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let whole = fs::metadata(self.path(id)).ok();
+                return match whole.filter(|whole| whole.len() == total) {
+                    Some(_) => Ok(()),
+                    None => Err(StorageError::new(doing, Some(id), Failure::Missing)),
+                };
+            }
+            joined => joined.map_err(io)?,
+        }
         fs::rename(&joining, self.path(id)).map_err(io)?;
         if self.durability == Durability::PowerLoss {
             sync_folder(&self.shard(id)).map_err(io)?;

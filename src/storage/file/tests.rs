@@ -95,3 +95,17 @@ async fn many_readers_have_small_pieces_and_none_ahead() {
     }
     assert!(read == bytes);
 }
+
+#[tokio::test]
+async fn parts_that_a_crash_left_half_released_are_joined_already() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let whole = UploadId::from_bytes([0xcd; 16]);
+    write(&store, 0, vec![1; 8]).await.unwrap();
+    store.adopt(whole, vec![(id(), 5), (id(), 8)]).await.unwrap();
+    store.join(whole, [5, 8].into()).await.unwrap();
+    std::fs::remove_file(store.shared.part_path(whole, 0)).unwrap();
+    store.join(whole, [5, 8].into()).await.unwrap();
+    let mut reader = store.reader(whole, &Placement::Whole, 0..13).await.unwrap();
+    assert_eq!(reader.read().await.unwrap(), vec![1; 13]);
+}

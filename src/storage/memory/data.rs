@@ -68,11 +68,11 @@ impl DataStore for MemoryStore {
         }))
     }
 
-    fn join(&self, id: UploadId, _lengths: Arc<[u64]>) -> StoreFuture<'_, ()> {
+    fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()> {
         let doing = "joining the parts";
         Box::pin(self.call(Operation::Join, doing, Some(id), move |machine, entered| {
             entered?;
-            machine.join(id)
+            machine.join(id, &lengths)
         }))
     }
 

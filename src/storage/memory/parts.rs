@@ -24,8 +24,12 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn join(&mut self, id: UploadId) -> Result<(), Failure> {
-        let parts = self.parts.get(&id).cloned().ok_or(Failure::Missing)?;
+    pub(super) fn join(&mut self, id: UploadId, lengths: &[u64]) -> Result<(), Failure> {
+        let Some(parts) = self.parts.get(&id).cloned() else {
+            let live = self.files.get(&id).and_then(|file| file.live());
+            let total = lengths.iter().copied().fold(0, u64::saturating_add);
+            return if live.map(count) == Some(total) { Ok(()) } else { Err(Failure::Missing) };
+        };
         let file = self.files.entry(id).or_default();
         file.cut(0)?;
         for part in &parts {
