@@ -18,15 +18,24 @@ use crate::storage::{Failure, StorageError, Stored};
 
 /// How often a final upload looks for its parts when nobody asks for it.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// When joining is tried again after there was no room for it.
-const JOIN_RETRY: Duration = Duration::from_secs(10 * 60);
+/// When joining, or comparing with a digest, is tried again after it failed.
+pub(super) const RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// What the parts of a final upload come to.
 pub(super) enum Parts {
     /// All are complete, with these lengths.
     Complete(Vec<(UploadId, u64)>),
-    /// Some are not; the sum of their lengths, when all are told.
+    /// Some are not, or their bytes are not in place; the sum of their lengths, when all are told.
     Unfinished(Option<u64>),
+}
+
+/// What came of a look at a final upload that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Its record says when it is to be looked at again, if at all.
+    Now,
+    /// Somebody works on it, and it stays due until that has ended.
+    Later,
 }
 
 impl Engine {
@@ -66,42 +75,47 @@ impl Engine {
     }
 
     /// Looks whether the parts of a final upload that waits are complete now.
-    pub(super) async fn settle(self: &Arc<Self>, id: UploadId) -> Result<(), Fault> {
-        let Some(_lease) = self.leases.acquire_free(id) else { return Ok(()) };
+    pub(super) async fn settle(self: &Arc<Self>, id: UploadId) -> Result<Settled, StorageError> {
+        let Some(_lease) = self.leases.acquire_free(id) else { return Ok(Settled::Later) };
         let Some(Stored { upload, version }) = self.records.load(id).await? else {
-            return Ok(());
+            return Ok(Settled::Now);
         };
         let (Kind::Final(made_of), State::Finishing { length: known, check_at }) =
             (upload.kind().clone(), upload.state().clone())
         else {
-            return Ok(());
+            return Ok(Settled::Now);
         };
         let now = self.now();
         let next = match self.find_parts(&made_of).await {
             Ok(Parts::Complete(_)) if !upload.declared().is_empty() => {
-                self.start_seal(id);
-                return Ok(());
+                // It never waits for so long unless that failed.
+                if check_at <= now.after(CHECK_INTERVAL) {
+                    self.start_seal(id);
+                }
+                return Ok(Settled::Later);
             }
             Ok(Parts::Complete(parts)) => match self.adopt(id, &made_of, parts).await {
                 Ok(lengths) => self.with_expiry(upload.concatenated(lengths, now)),
                 Err(Fault::Refused(_)) => upload.gone(GoneReason::Lost, now),
-                Err(fault) => return Err(fault),
+                Err(Fault::Storage(error)) => return Err(error),
             },
-            Ok(Parts::Unfinished(length)) if length == known && check_at > now => return Ok(()),
+            Ok(Parts::Unfinished(length)) if length == known && check_at > now => {
+                return Ok(Settled::Now);
+            }
             Ok(Parts::Unfinished(length)) => upload.waiting(length, now.after(CHECK_INTERVAL)),
             Err(Fault::Refused(Refusal::TooLong { .. })) => upload.gone(GoneReason::Overrun, now),
             Err(Fault::Refused(_)) => upload.gone(GoneReason::Lost, now),
-            Err(fault) => return Err(fault),
+            Err(Fault::Storage(error)) => return Err(error),
         };
         let is_complete = next.is_complete();
         self.records.save(next, Some(version)).await?;
         if is_complete {
             self.start_join(id);
         }
-        Ok(())
+        Ok(Settled::Now)
     }
 
-    pub(super) async fn find_parts(&self, made_of: &Final) -> Result<Parts, Fault> {
+    pub(super) async fn find_parts(self: &Arc<Self>, made_of: &Final) -> Result<Parts, Fault> {
         let mut complete = Vec::with_capacity(made_of.parts.len());
         let mut length = Some(0_u64);
         for (index, id) in made_of.parts.iter().enumerate() {
@@ -119,8 +133,15 @@ impl Engine {
             }
             let both = length.zip(part.length());
             length = both.map(|(sum, bytes)| sum.saturating_add(bytes));
-            if let (true, Some(bytes)) = (part.is_complete(), part.length()) {
-                complete.push((*id, bytes));
+            match (part.is_complete(), part.placement()) {
+                (true, Placement::Whole) => {
+                    complete.extend(part.length().map(|bytes| (*id, bytes)))
+                }
+                // It was given bytes that are not in their place yet, where they are linked from.
+                (true, Placement::Parts { join_at, .. }) if *join_at <= self.now() => {
+                    self.start_join(*id);
+                }
+                (_, Placement::Whole | Placement::Parts { .. }) => {}
             }
         }
         let max = self.limits().length_ceiling();
@@ -175,33 +196,45 @@ impl Engine {
             return Ok(());
         };
         let lengths = Arc::clone(lengths);
-        if let Err(error) = self.data.join(id, Arc::clone(&lengths)).await {
-            let retry = upload.to_be_joined(self.now().after(JOIN_RETRY));
-            self.records.save(retry, Some(version)).await?;
+        let (next, failed) = match self.join_parts(&upload, Arc::clone(&lengths)).await {
+            Ok(digests) => (upload.joined(digests), None),
+            Err(error) => (upload.to_be_joined(self.now().after(RETRY)), Some(error)),
+        };
+        if let Err(error) = self.records.save(next.clone(), Some(version)).await {
+            self.remove_if_gone(id).await?;
             return Err(error);
         }
+        // What was one part shares its bytes as it is.
+        if failed.is_none() && lengths.len() > 1 {
+            self.start_sharing(&next);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Joins the parts and releases them. All of it can be done again, so the record is saved last:
+    /// a crash before that leaves it due.
+    async fn join_parts(
+        &self,
+        upload: &Upload,
+        lengths: Arc<[u64]>,
+    ) -> Result<ReprDigests, StorageError> {
+        self.data.join(upload.id(), lengths).await?;
         let is_wanted = self.policy.keeps_tree || self.policy.keeps_sha256;
         let computed = match upload.digest() {
-            None if is_wanted => self.hash_again(&upload).await?,
+            None if is_wanted => self.hash_again(upload).await?,
             None | Some(_) => ReprDigests::default(),
         };
-        let joined = upload.joined(computed);
-        match self.records.save(joined.clone(), Some(version)).await {
-            Ok(_) => {
-                // What was one part shares its bytes as it is.
-                if lengths.len() > 1 {
-                    self.start_sharing(&joined);
-                }
-                self.data.release_parts(id).await
-            }
-            Err(error) => {
-                let now = self.records.load(id).await?;
-                if now.is_none_or(|stored| matches!(stored.upload.state(), State::Gone { .. })) {
-                    self.data.remove(id).await?;
-                }
-                Err(error)
-            }
+        self.data.release_parts(upload.id()).await?;
+        Ok(computed)
+    }
+
+    /// Frees the bytes of an upload that became gone while they were worked on.
+    pub(super) async fn remove_if_gone(&self, id: UploadId) -> Result<(), StorageError> {
+        let now = self.records.load(id).await?;
+        if now.is_none_or(|stored| matches!(stored.upload.state(), State::Gone { .. })) {
+            self.data.remove(id).await?;
         }
+        Ok(())
     }
 
     /// Frees bytes that no record tells of. What is left over does no harm but takes room.
@@ -213,30 +246,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-    use crate::engine::Policy;
-    use crate::protocol::metadata::Metadata;
-    use crate::protocol::units::Timestamp;
-    use crate::storage::RecordStore as _;
-    use crate::storage::memory::{Fault as Planned, MemoryStore, Operation};
-
-    #[tokio::test]
-    async fn a_final_upload_whose_parts_cannot_be_taken_now_is_told_as_it_is() {
-        let store = MemoryStore::new();
-        let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
-        let clock = Clock::manual(Timestamp(1));
-        let engine = Engine::new(records, data, clock, Policy::default());
-        let [part, whole] = [1, 2].map(|byte| UploadId::from_bytes([byte; 16]));
-        let upload = |id| Upload::new(id, Some(0), Metadata::default(), Timestamp(1));
-        let complete = upload(part).of_kind(Kind::Partial).completed(None, Timestamp(1));
-        store.save(complete, None).await.unwrap();
-        let made_of = Final { parts: [part].into(), as_sent: "final;x".into() };
-        store.save(upload(whole).of_kind(Kind::Final(made_of)), None).await.unwrap();
-        store.fail(Operation::Adopt, 0, Planned::Full);
-        let told = engine.retrieve_offset(whole).await.unwrap();
-        assert_eq!(told.offset(), None);
-        assert!(engine.retrieve_offset(whole).await.unwrap().is_complete());
-    }
-}
+mod tests;

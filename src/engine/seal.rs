@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::concat::Parts;
+use super::concat::{Parts, RETRY};
 use super::{Engine, Fault};
 use crate::protocol::id::UploadId;
-use crate::protocol::upload::{GoneReason, Kind, State};
+use crate::protocol::upload::{Final, GoneReason, Kind, State, Upload};
 use crate::storage::Stored;
 
 impl Engine {
@@ -21,32 +21,46 @@ impl Engine {
         });
     }
 
-    async fn seal(self: &Arc<Self>, id: UploadId) -> Result<(), Fault> {
+    pub(super) async fn seal(self: &Arc<Self>, id: UploadId) -> Result<(), Fault> {
         let Some(Stored { upload, version }) = self.records.load(id).await? else { return Ok(()) };
         let (Kind::Final(made_of), State::Finishing { .. }) = (upload.kind(), upload.state())
         else {
             return Ok(());
         };
         let Parts::Complete(parts) = self.find_parts(made_of).await? else { return Ok(()) };
-        let lengths = self.adopt(id, made_of, parts).await?;
-        let now = self.now();
-        let complete = upload.clone().concatenated(lengths, now);
-        let digests = self.hash_again(&complete).await?;
-        let is_right = upload.declared().disagrees(&digests).is_none();
-        let next = if is_right {
-            self.with_expiry(complete.digested(digests))
-        } else {
-            tracing::warn!(upload = %id, "the parts do not have the digest that was declared");
-            upload.gone(GoneReason::DigestMismatch, now)
+        let (next, failed) = match self.compare(&upload, made_of, parts).await {
+            Ok(next) => (next, None),
+            // Nobody can read it, and its parts are not what they were.
+            Err(Fault::Refused(refusal)) => {
+                (upload.gone(GoneReason::Lost, self.now()), Some(refusal.into()))
+            }
+            Err(fault) => {
+                let length = upload.length();
+                (upload.waiting(length, self.now().after(RETRY)), Some(fault))
+            }
         };
-        self.records.save(next, Some(version)).await?;
-        // Once more for one that is gone: it may have been cancelled while its bytes were read.
-        let now = self.records.load(id).await?;
-        if now.is_none_or(|stored| !stored.upload.is_complete()) {
-            self.data.remove(id).await?;
-            return Ok(());
+        // It may have been cancelled while its bytes were read.
+        let saved = self.records.save(next, Some(version)).await;
+        self.remove_if_gone(id).await?;
+        saved?;
+        // Where it is complete its bytes lie in parts, so it is due at once: the next sweep joins them.
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// What the final upload is once its bytes were compared with its digest.
+    async fn compare(
+        &self,
+        upload: &Upload,
+        made_of: &Final,
+        parts: Vec<(UploadId, u64)>,
+    ) -> Result<Upload, Fault> {
+        let lengths = self.adopt(upload.id(), made_of, parts).await?;
+        let complete = upload.clone().concatenated(lengths, self.now());
+        let digests = self.hash_again(&complete).await?;
+        if upload.declared().disagrees(&digests).is_none() {
+            return Ok(self.with_expiry(complete.digested(digests)));
         }
-        // Its bytes lie in parts, so it is due at once: the next sweep joins them.
-        Ok(())
+        tracing::warn!(upload = %upload.id(), "the parts do not have the digest that was declared");
+        Ok(upload.clone().gone(GoneReason::DigestMismatch, self.now()))
     }
 }

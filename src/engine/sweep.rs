@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Engine, Fault};
+use super::Engine;
+use super::concat::Settled;
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::{GoneReason, State};
 use crate::storage::StorageError;
@@ -23,7 +24,7 @@ const BATCH: usize = 256;
 enum Swept {
     /// It is no longer due.
     Done,
-    /// It is written, or joined in the background, and is due until that has ended.
+    /// It is written, or joined or compared in the background, and is due until that has ended.
     Left,
 }
 
@@ -104,9 +105,9 @@ impl Engine {
             State::Receiving { .. } => {}
             State::Finishing { .. } => {
                 drop(lease);
-                match self.settle(id).await {
-                    Err(Fault::Storage(error)) => return Err(error),
-                    Ok(()) | Err(Fault::Refused(_)) => {}
+                match self.settle(id).await? {
+                    Settled::Now => {}
+                    Settled::Later => return Ok(Swept::Left),
                 }
             }
             State::Complete { .. } => {

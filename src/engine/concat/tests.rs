@@ -1,0 +1,190 @@
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use futures_util::poll;
+
+use super::*;
+use crate::clock::Clock;
+use crate::engine::Policy;
+use crate::engine::content::{Content, Piece};
+use crate::protocol::checksum::Checksum;
+use crate::protocol::digest::Blake3Digest;
+use crate::protocol::metadata::Metadata;
+use crate::protocol::operation::Creation;
+use crate::protocol::units::Timestamp;
+use crate::storage::memory::{Fault as Planned, MemoryStore, Operation};
+use crate::storage::{DataStore as _, RecordStore as _};
+
+const CONTENT: &[u8] = b"hello";
+
+struct World {
+    engine: Arc<Engine>,
+    store: MemoryStore,
+    clock: Clock,
+}
+
+/// No content.
+struct Nothing;
+
+impl Content for Nothing {
+    fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> Poll<Piece> {
+        Poll::Ready(Piece::End)
+    }
+
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        Ok(None)
+    }
+}
+
+fn id(number: u8) -> UploadId {
+    UploadId::from_bytes([number; 16])
+}
+
+fn declared(content: &[u8]) -> ReprDigests {
+    ReprDigests::from(Some(Blake3Digest::of(content)))
+}
+
+fn new(number: u8, length: u64) -> Upload {
+    Upload::new(id(number), Some(length), Metadata::default(), Timestamp(1))
+}
+
+fn made_of(parts: &[UploadId]) -> Kind {
+    Kind::Final(Final { parts: parts.into(), as_sent: "final;x".into() })
+}
+
+fn is_in_parts(upload: &Upload) -> bool {
+    matches!(upload.placement(), Placement::Parts { .. })
+}
+
+async fn let_others_run() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let store = MemoryStore::new();
+        let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
+        let clock = Clock::manual(Timestamp(1));
+        let policy = Policy {
+            keeps_tree: true,
+            instant_upload: crate::engine::InstantUpload::Owner,
+            ..Policy::default()
+        };
+        let engine = Engine::new(records, data, clock.clone(), policy);
+        Self { engine, store, clock }
+    }
+
+    /// Saves a complete upload with the content.
+    async fn complete(&self, number: u8, kind: Kind) -> UploadId {
+        let mut writer = self.store.writer(id(number), 0).await.unwrap();
+        writer.write_and_commit(vec![CONTENT.into()]).await.unwrap();
+        let upload = new(number, 5).given(declared(CONTENT), Timestamp(1)).of_kind(kind);
+        self.store.save(upload.joined(None), None).await.unwrap();
+        id(number)
+    }
+
+    async fn create(&self, kind: Kind, declared: ReprDigests) -> Result<UploadId, Fault> {
+        let length = matches!(kind, Kind::Partial).then_some(5);
+        let metadata = Metadata::default();
+        let creation = Creation { kind, length, metadata, declared, content: None };
+        self.engine.create(creation, Box::new(Nothing)).await.map(|upload| upload.id())
+    }
+
+    async fn record(&self, id: UploadId) -> Upload {
+        self.store.load(id).await.unwrap().unwrap().upload
+    }
+
+    async fn is_due(&self, id: UploadId) -> bool {
+        self.store.due(self.clock.now(), 9).await.unwrap().contains(&id)
+    }
+}
+
+#[tokio::test]
+async fn a_final_upload_whose_parts_cannot_be_taken_now_is_told_as_it_is() {
+    let World { engine, store, .. } = World::new();
+    let complete = new(1, 0).of_kind(Kind::Partial).completed(None, Timestamp(1));
+    store.save(complete, None).await.unwrap();
+    store.save(new(2, 0).of_kind(made_of(&[id(1)])), None).await.unwrap();
+    store.fail(Operation::Adopt, 0, Planned::Full);
+    let told = engine.retrieve_offset(id(2)).await.unwrap();
+    assert_eq!(told.offset(), None);
+    assert!(engine.retrieve_offset(id(2)).await.unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn a_part_that_was_given_its_bytes_is_waited_for_until_they_are_in_place() {
+    let world = World::new();
+    world.complete(1, Kind::Single).await;
+    let turn = world.engine.work_turn.acquire().await.unwrap();
+    let part = world.create(Kind::Partial, declared(CONTENT)).await.unwrap();
+    assert!(is_in_parts(&world.record(part).await));
+    let whole = world.create(made_of(&[part]), ReprDigests::default()).await.unwrap();
+    assert_eq!(world.engine.retrieve_offset(whole).await.unwrap().offset(), None);
+    drop(turn);
+    let_others_run().await;
+    assert!(!is_in_parts(&world.record(part).await));
+    assert_eq!(world.engine.retrieve_offset(whole).await.unwrap().offset(), Some(5));
+}
+
+#[tokio::test]
+async fn an_upload_is_due_until_its_parts_are_released() {
+    let world = World::new();
+    let part = world.complete(1, Kind::Partial).await;
+    world.store.fail(Operation::Remove, 0, Planned::Io);
+    let whole = world.create(made_of(&[part, part]), ReprDigests::default()).await.unwrap();
+    let_others_run().await;
+    assert!(is_in_parts(&world.record(whole).await), "nobody would release them");
+    world.clock.advance(RETRY);
+    world.engine.sweep().await.unwrap();
+    let_others_run().await;
+    let joined = world.record(whole).await;
+    assert!(!is_in_parts(&joined) && joined.digest() == Some(Blake3Digest::of(b"hellohello")));
+}
+
+#[tokio::test]
+async fn parts_that_cannot_be_compared_now_are_compared_later_and_not_all_the_time() {
+    let world = World::new();
+    let part = world.complete(1, Kind::Partial).await;
+    world.store.fail(Operation::Read, 0, Planned::Io);
+    let whole = world.create(made_of(&[part]), declared(CONTENT)).await.unwrap();
+    let_others_run().await;
+    assert!(!world.is_due(whole).await);
+    assert_eq!(world.engine.retrieve_offset(whole).await.unwrap().offset(), None);
+    let_others_run().await;
+    assert!(!world.record(whole).await.is_complete(), "whoever asks has it read again");
+    world.clock.advance(RETRY);
+    world.engine.sweep().await.unwrap();
+    assert_eq!(
+        world.engine.left_by_sweep.load(Ordering::Relaxed),
+        1,
+        "it is due until it was compared"
+    );
+    let_others_run().await;
+    assert!(world.record(whole).await.is_complete());
+}
+
+#[tokio::test]
+async fn an_upload_cancelled_while_it_is_compared_leaves_no_bytes() {
+    for polls in 0..12 {
+        let world = World::new();
+        let part = world.complete(1, Kind::Partial).await;
+        let whole = new(2, 5).of_kind(made_of(&[part])).declaring(declared(CONTENT));
+        world.store.save(whole, None).await.unwrap();
+        let mut sealing = pin!(world.engine.seal(id(2)));
+        let mut is_done = false;
+        for _ in 0..polls {
+            is_done = is_done || poll!(sealing.as_mut()).is_ready();
+        }
+        world.engine.cancel(id(2)).await.unwrap();
+        if !is_done {
+            let _ = sealing.await;
+        }
+        let lengths = [5].into();
+        let in_parts = Placement::Parts { lengths, join_at: Timestamp(1) };
+        let left = world.store.reader(id(2), &in_parts, 0..5).await;
+        assert!(left.is_err(), "bytes are left after {polls} steps");
+    }
+}
