@@ -128,15 +128,17 @@ impl Gatherer {
         poll_fn(|context| {
             // Bytes first: what has arrived is kept even when the append is being ended.
             let was_empty = batch.bytes == 0;
-            if self.fill(&mut batch, context) {
+            let is_done = self.fill(&mut batch, context);
+            if batch.ending.is_some() {
                 return Poll::Ready(());
             }
+            // A peer that is faster than the disk always has another full batch.
             if superseded.as_mut().poll(context).is_ready() {
                 batch.ending = Some(Ending::Superseded);
-                return Poll::Ready(());
-            }
-            if stopping.as_mut().poll(context).is_ready() {
+            } else if stopping.as_mut().poll(context).is_ready() {
                 batch.ending = Some(Ending::Stopping);
+            }
+            if is_done || batch.ending.is_some() {
                 return Poll::Ready(());
             }
             if was_empty && batch.bytes > 0 {
@@ -182,5 +184,37 @@ impl Gatherer {
         batch.bytes = batch.bytes.saturating_add(count);
         batch.pieces.push(bytes);
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that always has another full batch.
+    struct Endless;
+
+    impl Content for Endless {
+        fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
+            Poll::Ready(Piece::Bytes(vec![1; BATCH_BYTES].into()))
+        }
+
+        fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn content_that_never_stalls_is_ended_all_the_same() {
+        let [superseded, stopping] = [(); 2].map(|()| CancellationToken::new());
+        for (token, ending) in
+            [(&superseded, Ending::Superseded), (&stopping, Ending::Stopping)].into_iter().rev()
+        {
+            let (superseded, stopping) = (superseded.clone(), stopping.clone());
+            let mut gatherer = Gatherer::new(Box::new(Endless), u64::MAX, superseded, stopping);
+            token.cancel();
+            let batch = gatherer.gather(None).await;
+            assert_eq!((batch.bytes, batch.ending), (1 << 20, Some(ending)));
+        }
     }
 }
