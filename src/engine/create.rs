@@ -27,6 +27,15 @@ impl Engine {
         creation: Creation,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
+        let engine = Arc::clone(self);
+        self.see_through(async move { engine.create_one(creation, content).await }).await
+    }
+
+    async fn create_one(
+        self: &Arc<Self>,
+        creation: Creation,
+        content: Box<dyn Content>,
+    ) -> Result<Upload, Fault> {
         let upload = self.begin(&creation)?;
         if let Some(complete) = self.create_instantly(&creation, &upload).await? {
             return Ok(complete);
@@ -41,22 +50,21 @@ impl Engine {
         if let Kind::Final(made_of) = &creation.kind {
             return self.create_final(upload, made_of).await;
         }
-        let Some(append) = creation.content else {
-            let upload =
-                if creation.length == Some(0) { self.complete_empty(upload)? } else { upload };
-            let upload = self.with_expiry(upload);
-            self.records.save(upload.clone(), None).await?;
-            tracing::info!(upload = %id, length = creation.length, "upload is created");
-            return Ok(upload);
+        let created = match creation.content {
+            None => {
+                let upload =
+                    if creation.length == Some(0) { self.complete_empty(upload)? } else { upload };
+                let upload = self.with_expiry(upload);
+                self.records.save(upload.clone(), None).await?;
+                upload
+            }
+            Some(append) => {
+                let lease = self.leases.acquire(id).await?;
+                self.take(lease, (upload, None), append, content).await?
+            }
         };
-        let engine = Arc::clone(self);
-        self.see_through(async move {
-            let lease = engine.leases.acquire(id).await?;
-            let created = engine.take(lease, (upload, None), append, content).await?;
-            tracing::info!(upload = %id, length = creation.length, "upload is created");
-            Ok(created)
-        })
-        .await
+        tracing::info!(upload = %id, length = creation.length, "upload is created");
+        Ok(created)
     }
 
     /// The upload that a client asks for, with the digests that are to be computed of it: those

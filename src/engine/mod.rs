@@ -14,6 +14,8 @@ mod lists;
 mod lost;
 mod seal;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -26,6 +28,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use self::append::Appending;
 use self::content::Content;
@@ -40,6 +43,10 @@ use crate::protocol::refusal::Refusal;
 use crate::protocol::units::Timestamp;
 use crate::protocol::upload::{GoneReason, State, Upload};
 use crate::storage::{DataReader, DataStore, Failure, RecordStore, StorageError, Stored, Version};
+
+/// The saves that may come in the way of somebody who has the lease: that of a final upload that was
+/// compared with its digest, that its parts could not be joined, and that they were.
+const SAVES_WITHOUT_LEASE: usize = 3;
 
 /// What the engine is asked to do with uploads over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +85,7 @@ pub struct Engine {
     proof_turn: Semaphore,
     /// How many uploads the last sweep found due and had to leave so.
     left_by_sweep: AtomicUsize,
-    /// Owns the appends: a client that goes away does not end the saving of what it sent.
+    /// Owns the work on uploads: a client that goes away does not end the saving of what it sent.
     tasks: TaskTracker,
 }
 
@@ -179,17 +186,18 @@ impl Engine {
             .await
     }
 
-    /// Runs an append to its end, even when the client that asked for it is gone and nobody waits
-    /// for the answer: what it had sent is to be kept.
-    async fn see_through(
+    /// Runs work that changes an upload to its end, even when the client that asked for it is gone
+    /// and nobody waits for the answer: what it had sent is to be kept, and bytes that no record
+    /// tells of are to be freed.
+    async fn see_through<T: Send + 'static>(
         &self,
-        append: impl Future<Output = Result<Upload, Fault>> + Send + 'static,
-    ) -> Result<Upload, Fault> {
-        match self.tasks.spawn(append).await {
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        match self.tasks.spawn(work.in_current_span()).await {
             Ok(outcome) => outcome,
             Err(died) => {
-                let failure = Failure::Damaged(format!("the append ended in a panic: {died}"));
-                Err(StorageError::new("appending", None, failure).into())
+                let failure = Failure::Damaged(format!("the work ended in a panic: {died}"));
+                Err(StorageError::new("changing an upload", None, failure).into())
             }
         }
     }
@@ -213,17 +221,20 @@ impl Engine {
     /// # Errors
     ///
     /// `NotFound`, `Gone`, `Busy`, and what the stores could not do.
-    pub async fn cancel(&self, id: UploadId) -> Result<(), Fault> {
-        let _lease = self.leases.acquire(id).await?;
-        let ended = self.end_upload(self.load(id).await?, GoneReason::Cancelled).await;
-        match ended {
-            // Its parts were joined meanwhile, which is saved without a lease, and once only.
-            Err(error) if matches!(error.failure, Failure::Conflict) => {
-                self.end_upload(self.load(id).await?, GoneReason::Cancelled).await?;
+    pub async fn cancel(self: &Arc<Self>, id: UploadId) -> Result<(), Fault> {
+        let engine = Arc::clone(self);
+        self.see_through(async move {
+            let _lease = engine.leases.acquire(id).await?;
+            for _ in 0..SAVES_WITHOUT_LEASE {
+                let ended = engine.end_upload(engine.load(id).await?, GoneReason::Cancelled).await;
+                match ended {
+                    Err(StorageError { failure: Failure::Conflict, .. }) => {}
+                    ended => return Ok(ended?),
+                }
             }
-            ended => ended?,
-        }
-        Ok(())
+            Ok(engine.end_upload(engine.load(id).await?, GoneReason::Cancelled).await?)
+        })
+        .await
     }
 
     /// The upload as it is recorded; disturbs no append.

@@ -1,53 +1,14 @@
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 
 use futures_util::poll;
 
 use super::*;
-use crate::clock::Clock;
-use crate::engine::Policy;
-use crate::engine::content::{Content, Piece};
-use crate::protocol::checksum::Checksum;
+use crate::engine::tests::{CONTENT, World, declared, id, let_others_run, new};
 use crate::protocol::digest::Blake3Digest;
-use crate::protocol::metadata::Metadata;
-use crate::protocol::operation::Creation;
 use crate::protocol::units::Timestamp;
-use crate::storage::memory::{Fault as Planned, MemoryStore, Operation};
+use crate::storage::memory::{Fault as Planned, Operation};
 use crate::storage::{DataStore as _, RecordStore as _};
-
-const CONTENT: &[u8] = b"hello";
-
-struct World {
-    engine: Arc<Engine>,
-    store: MemoryStore,
-    clock: Clock,
-}
-
-/// No content.
-struct Nothing;
-
-impl Content for Nothing {
-    fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> Poll<Piece> {
-        Poll::Ready(Piece::End)
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
-    }
-}
-
-fn id(number: u8) -> UploadId {
-    UploadId::from_bytes([number; 16])
-}
-
-fn declared(content: &[u8]) -> ReprDigests {
-    ReprDigests::from(Some(Blake3Digest::of(content)))
-}
-
-fn new(number: u8, length: u64) -> Upload {
-    Upload::new(id(number), Some(length), Metadata::default(), Timestamp(1))
-}
 
 fn made_of(parts: &[UploadId]) -> Kind {
     Kind::Final(Final { parts: parts.into(), as_sent: "final;x".into() })
@@ -55,51 +16,6 @@ fn made_of(parts: &[UploadId]) -> Kind {
 
 fn is_in_parts(upload: &Upload) -> bool {
     matches!(upload.placement(), Placement::Parts { .. })
-}
-
-async fn let_others_run() {
-    for _ in 0..200 {
-        tokio::task::yield_now().await;
-    }
-}
-
-impl World {
-    fn new() -> Self {
-        let store = MemoryStore::new();
-        let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
-        let clock = Clock::manual(Timestamp(1));
-        let policy = Policy {
-            keeps_tree: true,
-            instant_upload: crate::engine::InstantUpload::Owner,
-            ..Policy::default()
-        };
-        let engine = Engine::new(records, data, clock.clone(), policy);
-        Self { engine, store, clock }
-    }
-
-    /// Saves a complete upload with the content.
-    async fn complete(&self, number: u8, kind: Kind) -> UploadId {
-        let mut writer = self.store.writer(id(number), 0).await.unwrap();
-        writer.write_and_commit(vec![CONTENT.into()]).await.unwrap();
-        let upload = new(number, 5).given(declared(CONTENT), Timestamp(1)).of_kind(kind);
-        self.store.save(upload.joined(None), None).await.unwrap();
-        id(number)
-    }
-
-    async fn create(&self, kind: Kind, declared: ReprDigests) -> Result<UploadId, Fault> {
-        let length = matches!(kind, Kind::Partial).then_some(5);
-        let metadata = Metadata::default();
-        let creation = Creation { kind, length, metadata, declared, content: None };
-        self.engine.create(creation, Box::new(Nothing)).await.map(|upload| upload.id())
-    }
-
-    async fn record(&self, id: UploadId) -> Upload {
-        self.store.load(id).await.unwrap().unwrap().upload
-    }
-
-    async fn is_due(&self, id: UploadId) -> bool {
-        self.store.due(self.clock.now(), 9).await.unwrap().contains(&id)
-    }
 }
 
 #[tokio::test]
