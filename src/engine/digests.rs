@@ -285,6 +285,18 @@ impl Engine {
     }
 }
 
+/// Hashes so many bytes on a thread for it, or where it is when they are few.
+pub(super) async fn hash<T: Send + 'static>(
+    bytes: u64,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StorageError> {
+    if bytes <= INLINE_BYTES {
+        return Ok(work());
+    }
+    let died = |_| StorageError::new("hashing the content", None, Failure::Closed);
+    spawn_blocking(work).await.map_err(died)
+}
+
 /// Hashes what was written, once it is known how.
 async fn read_back(
     engine: &Engine,

@@ -7,6 +7,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::digests::hash;
 use super::{Engine, Fault};
 use crate::protocol::id::UploadId;
 use crate::protocol::operation::{Append, Creation};
@@ -14,7 +17,7 @@ use crate::protocol::possession::{Challenge, Proof};
 use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::tree::GROUP_BYTES;
 use crate::protocol::upload::{Kind, Placement, State, Upload};
-use crate::storage::{List, StorageError, Stored, Version};
+use crate::storage::{DataReader, Failure, List, StorageError, Stored, Version};
 
 /// Who may have an upload completed at once, without sending its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl Engine {
         {
             return Ok(None);
         }
-        for alike in self.alike(upload.declared(), upload).await? {
+        for alike in self.alike(upload.declared(), upload).await {
             if let Some(given) = self.give(upload, None, &alike).await? {
                 return Ok(Some(given));
             }
@@ -84,22 +87,46 @@ impl Engine {
         id: UploadId,
         proof: Proof,
     ) -> Result<Option<Upload>, Fault> {
-        let _lease = self.leases.acquire(id).await?;
-        let Stored { upload, version } = self.load(id).await?;
+        let Stored { upload, .. } = self.load(id).await?;
         if upload.is_complete() {
             // The answer to the proof was lost, perhaps.
             return Ok(Some(upload));
         }
         let Some(challenge) = self.challenge(&upload) else { return Ok(None) };
-        for alike in self.alike(upload.declared(), &upload).await? {
-            if self.expected_proof(&challenge, &alike).await? != proof {
-                continue;
-            }
-            if let Some(given) = self.give(&upload, Some(version), &alike).await? {
-                return Ok(Some(given));
+        // Without the lease, as it takes a while: who sends the bytes meanwhile may do so.
+        for alike in self.alike(upload.declared(), &upload).await {
+            match self.expected_proof(&challenge, &alike).await {
+                Ok(expected) if expected == proof => {
+                    if let Some(given) = self.give_proven(id, alike).await? {
+                        return Ok(Some(given));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "a proof cannot be compared"),
             }
         }
         Ok(None)
+    }
+
+    /// Gives an upload the bytes that its client proved to have, unless it has some by now.
+    async fn give_proven(
+        self: &Arc<Self>,
+        id: UploadId,
+        alike: Upload,
+    ) -> Result<Option<Upload>, Fault> {
+        let engine = Arc::clone(self);
+        self.see_through(async move {
+            let _lease = engine.leases.acquire(id).await?;
+            let Stored { upload, version } = engine.load(id).await?;
+            if upload.is_complete() {
+                return Ok(Some(upload));
+            }
+            match engine.challenge(&upload) {
+                Some(_) => engine.give(&upload, Some(version), &alike).await,
+                None => Ok(None),
+            }
+        })
+        .await
     }
 
     async fn expected_proof(
@@ -119,13 +146,18 @@ impl Engine {
                 if piece.is_empty() {
                     break;
                 }
-                prover.update(&piece);
+                let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                let update = move || {
+                    prover.update(&piece);
+                    prover
+                };
+                prover = hash(bytes, update).await?;
             }
         }
         Ok(prover.finish())
     }
 
-    /// Gives a new upload hold of the bytes of a complete one.
+    /// Gives a new upload hold of the bytes of a complete one; `None` when that cannot be.
     async fn give(
         self: &Arc<Self>,
         upload: &Upload,
@@ -140,7 +172,10 @@ impl Engine {
         }
         let given = self.with_expiry(upload.clone().given(alike.digests(), self.now()));
         if let Err(error) = self.records.save(given.clone(), version).await {
-            self.release_unsaved(id).await;
+            // After any other failure the next start may find that it was saved, and complete.
+            if version.is_none() || matches!(error.failure, Failure::Conflict) {
+                self.release_unsaved(id).await;
+            }
             return Err(error.into());
         }
         tracing::info!(upload = %id, bytes = length, "upload is complete, its bytes were here");
@@ -183,18 +218,22 @@ impl Engine {
         }
     }
 
-    /// The complete uploads in one piece that have these digests and the length of `upload`.
-    async fn alike(
-        &self,
-        digests: ReprDigests,
-        upload: &Upload,
-    ) -> Result<Vec<Upload>, StorageError> {
+    /// The complete uploads in one piece that have these digests and the length of `upload`. One
+    /// that cannot be told of is none: without it the bytes are sent.
+    async fn alike(&self, digests: ReprDigests, upload: &Upload) -> Vec<Upload> {
+        let found = self.records.alike(digests, MAX_ALIKE).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "could not look for equal uploads");
+            Vec::new()
+        });
         let mut alike = Vec::new();
-        for id in self.records.alike(digests, MAX_ALIKE).await? {
+        for id in found {
             let found = match self.load(id).await {
                 Ok(stored) => stored.upload,
                 Err(Fault::Refused(_)) => continue,
-                Err(Fault::Storage(error)) => return Err(error),
+                Err(Fault::Storage(error)) => {
+                    tracing::warn!(%error, "an upload is passed over that may be equal");
+                    continue;
+                }
             };
             let is_other = id != upload.id() && found.is_complete();
             if is_other
@@ -205,7 +244,7 @@ impl Engine {
                 alike.push(found);
             }
         }
-        Ok(alike)
+        alike
     }
 
     /// Lets a complete upload share the bytes of an equal one that was there before, in the
@@ -230,7 +269,7 @@ impl Engine {
     }
 
     async fn share_with_first(&self, upload: &Upload) -> Result<(), StorageError> {
-        let alike = self.alike(upload.digests(), upload).await?;
+        let alike = self.alike(upload.digests(), upload).await;
         // The one that was there first keeps its bytes: two that take each other's share nothing.
         let age = |upload: &Upload| match *upload.state() {
             State::Complete { at, .. } => (at, upload.id()),
@@ -250,29 +289,42 @@ impl Engine {
     async fn share(&self, upload: &Upload, first: &Upload) -> Result<(), StorageError> {
         let _turn = self.share_turn.acquire().await;
         let range = 0..upload.length().unwrap_or_default();
-        let mut own = self.read(upload, range.clone()).await?;
-        let mut other = self.read(first, range).await?;
-        loop {
-            let (left, right) = (own.read().await?, other.read().await?);
-            if left != right {
-                tracing::error!(
-                    upload = %upload.id(), other = %first.id(),
-                    "two uploads have the same digest but not the same bytes; one is damaged"
-                );
-                return Ok(());
-            }
-            if left.is_empty() {
-                break;
-            }
+        let own = self.read(upload, range.clone()).await?;
+        let other = self.read(first, range).await?;
+        if !are_equal(own, other).await? {
+            tracing::error!(
+                upload = %upload.id(), other = %first.id(),
+                "two uploads have the same digest but not the same bytes; one is damaged"
+            );
+            return Ok(());
         }
         self.data.share(upload.id(), first.id()).await?;
         tracing::debug!(upload = %upload.id(), with = %first.id(), "equal uploads share their bytes");
         // It may have been cancelled meanwhile, and its bytes removed before they were shared.
-        let now = self.records.load(upload.id()).await?;
-        if now.is_none_or(|stored| !stored.upload.is_complete()) {
-            self.data.remove(upload.id()).await?;
+        self.remove_if_gone(upload.id()).await
+    }
+}
+
+/// Whether two readers give the same bytes, however each of them cuts them.
+async fn are_equal(
+    mut one: Box<dyn DataReader>,
+    mut other: Box<dyn DataReader>,
+) -> Result<bool, StorageError> {
+    let (mut left, mut right) = (Bytes::new(), Bytes::new());
+    loop {
+        if left.is_empty() {
+            left = one.read().await?;
         }
-        Ok(())
+        if right.is_empty() {
+            right = other.read().await?;
+        }
+        let count = left.len().min(right.len());
+        if count == 0 {
+            return Ok(left.is_empty() && right.is_empty());
+        }
+        if left.split_to(count) != right.split_to(count) {
+            return Ok(false);
+        }
     }
 }
 
@@ -291,3 +343,6 @@ fn is_declared(upload: &Upload) -> bool {
     };
     takes_bytes && !upload.declared().is_empty() && upload.length().is_some_and(|length| length > 0)
 }
+
+#[cfg(test)]
+mod tests;
