@@ -54,9 +54,9 @@ impl Digests {
             Some(ExpectedChecksum::Given(checksum)) => Some(Checksummer::new(checksum.algorithm())),
             Some(ExpectedChecksum::InTrailer) | None => None,
         };
-        let tree = resume_tree(engine, upload).await?;
         let sha256 = resume_sha256(engine, upload).await?;
-        let pieces = if sha256.is_some() { resume_pieces(engine, upload).await? } else { None };
+        let groups = if sha256.is_some() { kept_pieces(engine, upload).await? } else { None };
+        let (tree, pieces) = resume_groups(engine, upload, groups).await?;
         Ok(Self { expected, running: Running { tree, sha256, pieces, checksummer } })
     }
 
@@ -196,15 +196,24 @@ impl Running {
     }
 }
 
-async fn resume_tree(engine: &Engine, upload: &Upload) -> Result<Option<Tree>, StorageError> {
-    let (Some(offset), Some(frontier)) = (upload.offset(), upload.frontier()) else {
-        return Ok(None);
+/// Takes up the tree, and the pieces when those of so many full groups are kept. Both begin again
+/// with the bytes of the group that is open.
+async fn resume_groups(
+    engine: &Engine,
+    upload: &Upload,
+    pieces: Option<u64>,
+) -> Result<(Option<Tree>, Option<Pieces>), StorageError> {
+    let frontier = upload.frontier().cloned();
+    let Some(offset) = upload.offset().filter(|_| frontier.is_some() || pieces.is_some()) else {
+        return Ok((None, None));
     };
-    if upload.is_complete() {
-        return Ok(None);
-    }
     let open_group = read_open_group(engine, upload, offset).await?;
-    Ok(Some(Tree::resume(frontier.clone(), &open_group)))
+    let bytes = u64::try_from(open_group.len()).unwrap_or(u64::MAX);
+    let resume = move || {
+        let tree = frontier.map(|frontier| Tree::resume(frontier, &open_group));
+        (tree, pieces.map(|groups| Pieces::resume(groups, &open_group)))
+    };
+    hash(bytes, resume).await
 }
 
 /// The bytes of the last group, which is open.
@@ -225,20 +234,19 @@ async fn read_open_group(
     }
 }
 
-/// Goes on with the pieces, if those before are kept: the setting may have been off then.
-async fn resume_pieces(engine: &Engine, upload: &Upload) -> Result<Option<Pieces>, StorageError> {
-    let Some(offset) = upload.offset().filter(|_| engine.policy.keeps_pieces) else {
-        return Ok(None);
-    };
-    let groups = resume_offset(offset) / GROUP_BYTES;
+/// The full groups whose pieces are kept, if they are all that lie before the open one: the setting
+/// may have been off. What is kept beyond them belongs to bytes that do not count, and is cut off.
+async fn kept_pieces(engine: &Engine, upload: &Upload) -> Result<Option<u64>, StorageError> {
+    let Some(offset) = upload.offset() else { return Ok(None) };
+    let groups = if engine.policy.keeps_pieces { resume_offset(offset) / GROUP_BYTES } else { 0 };
     let end = groups.saturating_mul(PIECE_VALUE_BYTES);
-    let last = end.saturating_sub(PIECE_VALUE_BYTES)..end;
+    let last = end.saturating_sub(PIECE_VALUE_BYTES)..end.saturating_add(1);
     let kept = engine.data.read_list(upload.id(), List::Sha256, last.clone()).await?;
-    if u64::try_from(kept.len()) != Ok(last.end.saturating_sub(last.start)) {
-        return Ok(None);
+    let kept_end = last.start.saturating_add(u64::try_from(kept.len()).unwrap_or(u64::MAX));
+    if kept_end > end {
+        engine.data.write_list(upload.id(), List::Sha256, Vec::new(), Some(end)).await?;
     }
-    let open_group = read_open_group(engine, upload, offset).await?;
-    Ok(Some(Pieces::resume(groups, &open_group)))
+    Ok((engine.policy.keeps_pieces && kept_end >= end).then_some(groups))
 }
 
 /// Takes the SHA-256 up where the record left it. All is read again only after another release of

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Engine;
@@ -113,10 +114,21 @@ impl Engine {
             match list {
                 // Made anew when it is asked for.
                 List::Tree => {}
-                List::Sha256 => kept = Err(NotKept),
+                List::Sha256 => {
+                    self.drop_pieces(id).await;
+                    kept = Err(NotKept);
+                }
             }
         }
         kept
+    }
+
+    /// Empties the list of pieces: what was written of it can be read and is not durable, so nobody
+    /// may go on with it.
+    async fn drop_pieces(&self, id: UploadId) {
+        if let Err(error) = self.data.write_list(id, List::Sha256, Vec::new(), Some(0)).await {
+            tracing::warn!(%error, "pieces that are not durable are left over");
+        }
     }
 
     /// The SHA-256 of the groups of a complete upload, one after another, when they are kept:
@@ -176,27 +188,36 @@ impl Engine {
         if self.has_list(upload, root).await? {
             return Ok(true);
         }
-        let engine = Arc::clone(self);
-        let damaged = upload.clone();
+        let (tell, told) = oneshot::channel();
+        let (engine, of) = (Arc::clone(self), upload.clone());
         let work = self.in_background(upload.id(), async move {
-            tracing::info!(upload = %damaged.id(), "making the list of chaining values anew");
-            match engine.hash_again(&damaged).await {
-                Ok(found) if found.blake3 == Some(root) => {}
-                Ok(_) => tracing::error!(
-                    upload = %damaged.id(),
-                    "the bytes of a complete upload no longer have their digest"
-                ),
-                Err(error) => tracing::warn!(%error, "the list of chaining values is not made"),
+            tracing::info!(upload = %of.id(), "making the list of chaining values anew");
+            let made = engine.make_list(&of, root).await;
+            if let Err(error) = &made {
+                tracing::warn!(%error, "the list of chaining values is not made");
             }
+            // Who asked for it may have gone.
+            let _ = tell.send(made);
         });
-        let Some(work) = work else { return Ok(false) };
-        if timeout(PATIENCE, work).await.is_err() {
+        if work.is_none() {
             return Ok(false);
         }
-        if self.has_list(upload, root).await? {
-            return Ok(true);
+        match timeout(PATIENCE, told).await {
+            Ok(Ok(made)) => made?,
+            // It takes longer, or the engine stops.
+            Ok(Err(_)) | Err(_) => return Ok(false),
         }
-        let failure = Failure::Damaged("its bytes no longer have their digest".to_owned());
+        // It could not be written, perhaps.
+        self.has_list(upload, root).await
+    }
+
+    async fn make_list(&self, upload: &Upload, root: Blake3Digest) -> Result<(), StorageError> {
+        if self.hash_again(upload).await?.blake3 == Some(root) {
+            return Ok(());
+        }
+        let problem = "the bytes of a complete upload no longer have their digest";
+        tracing::error!(upload = %upload.id(), "{problem}");
+        let failure = Failure::Damaged(problem.to_owned());
         Err(StorageError::new("making the list of chaining values", Some(upload.id()), failure))
     }
 
@@ -245,3 +266,6 @@ impl Engine {
         Ok(running.root() == Some(root))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::task::Poll;
 
+use bytes::Bytes;
 use futures_util::poll;
 
 use super::*;
@@ -61,19 +62,27 @@ impl World {
     }
 
     pub(super) fn with(instant_upload: InstantUpload) -> Self {
+        Self::of(Policy { keeps_tree: true, instant_upload, ..Policy::default() })
+    }
+
+    pub(super) fn of(policy: Policy) -> Self {
         let store = MemoryStore::new();
         let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
         let clock = Clock::manual(Timestamp(1));
-        let policy = Policy { keeps_tree: true, instant_upload, ..Policy::default() };
         let engine = Engine::new(records, data, clock.clone(), policy);
         Self { engine, store, clock }
     }
 
     /// Saves a complete upload with the content.
     pub(super) async fn complete(&self, number: u8, kind: Kind) -> UploadId {
+        self.complete_of(number, kind, CONTENT).await
+    }
+
+    pub(super) async fn complete_of(&self, number: u8, kind: Kind, content: &[u8]) -> UploadId {
         let mut writer = self.store.writer(id(number), 0).await.unwrap();
-        writer.write_and_commit(vec![CONTENT.into()]).await.unwrap();
-        let upload = new(number, 5).given(declared(CONTENT), Timestamp(1)).of_kind(kind);
+        writer.write_and_commit(vec![Bytes::copy_from_slice(content)]).await.unwrap();
+        let length = content.len().try_into().unwrap();
+        let upload = new(number, length).given(declared(content), Timestamp(1)).of_kind(kind);
         self.store.save(upload.joined(None), None).await.unwrap();
         id(number)
     }
