@@ -246,3 +246,21 @@ async fn completions_and_man_pages_know_get() {
     let page = fs::read_to_string(folder.path().join("resumed-get.1")).unwrap();
     assert!(page.contains("no\\-restart"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_tls_handshake_is_tried_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cut = tokio::spawn(async move {
+        for _ in 0..2 {
+            drop(listener.accept().await.unwrap());
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/liar/authority.pem");
+    let arguments = ["get", "--max-tries", "2", &format!("https://{address}/x")];
+    let output = run_with(folder.path(), &[("SSL_CERT_FILE", authority)], &arguments).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(errors(&output).contains("given up after 2 attempts"), "{}", errors(&output));
+    cut.await.unwrap();
+}

@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -126,9 +127,10 @@ impl Dialer {
             Failure::usage(format!("{} has no usable host: {error}", shown(url)))
         })?;
         let stream = self.tls()?.connect(name, stream).await.map_err(|error| {
+            // A certificate does not get better by asking again; a connection that was cut may.
+            let is_refused = error.kind() == io::ErrorKind::InvalidData;
             let failure = Failure::network(format!("TLS with {} failed", shown(url)), error);
-            // A certificate does not get better by asking again.
-            failure.for_good()
+            if is_refused { failure.for_good() } else { failure }
         })?;
         Ok(Way { stream: Box::new(stream), proxy: None })
     }
