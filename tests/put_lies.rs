@@ -270,3 +270,15 @@ async fn secrets_do_not_go_where_the_server_points_to() {
     assert!(!asked.is_empty() && asked.iter().all(|asked| asked.field("authorization").is_empty()));
     assert_eq!(asked[0].field("x-shown"), "yes");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_limit_is_no_stall() {
+    let bench = Bench::new(80 << 10);
+    let server = Faulty::start(|_| Fault::None).await;
+    let flags = ["--limit-rate", "25KiB", "--stall-timeout", "1s", "--max-tries", "1"];
+    let begin = Instant::now();
+    let ended = bench.put(&server, &flags).await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    assert!(begin.elapsed() > Duration::from_secs(2), "{:?}", begin.elapsed());
+    bench.assert_sent(&server, 0);
+}

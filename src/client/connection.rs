@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use super::activity::{Activity, Watched};
 use super::dial::{Dialer, ForwardProxy, Stream};
 use super::failure::{Failure, shown};
+use super::rate::RateLimit;
 use url::Url;
 
 /// The content of a request.
@@ -49,15 +50,12 @@ impl Connection {
     pub(super) async fn open(
         dialer: &Dialer,
         url: &Url,
-        limit_bytes_per_s: Option<u64>,
+        limit: &RateLimit,
     ) -> Result<Self, Failure> {
         let way = Box::pin(dialer.dial(url)).await?;
         let activity = Activity::new();
         let io = TokioIo::new(Watched::new(way.stream, activity.clone()));
-        let read_bytes = limit_bytes_per_s.map_or(READ_BYTES, |rate| {
-            let tenth = usize::try_from(rate / 10).unwrap_or(READ_BYTES);
-            tenth.clamp(LEAST_READ_BYTES, READ_BYTES)
-        });
+        let read_bytes = limit.piece_bytes(LEAST_READ_BYTES..=READ_BYTES);
         let (sender, driver) =
             http1::Builder::new()
                 .max_buf_size(read_bytes)

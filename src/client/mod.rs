@@ -185,8 +185,7 @@ impl Client {
             let mut connection = match kept {
                 Some(connection) => connection,
                 None => {
-                    let limit = self.options.limit_bytes_per_s;
-                    Box::pin(Connection::open(&self.dialer, url, limit)).await?
+                    Box::pin(Connection::open(&self.dialer, url, &self.limit)).await?
                 }
             };
             address(&mut message, url, &connection)?;

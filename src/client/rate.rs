@@ -1,5 +1,6 @@
 //! A limit of the rate that all connections of a process share.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,9 +23,12 @@ impl RateLimit {
         Self { bytes_per_s, paid: Mutex::new(Instant::now()) }
     }
 
-    /// The limit in bytes a second.
-    pub fn bytes_per_s(&self) -> Option<u64> {
-        self.bytes_per_s
+    /// How many bytes to move at once, so that they do not come in lumps that look like stalls: a
+    /// tenth of a second's, between these bounds.
+    pub fn piece_bytes(&self, bounds: RangeInclusive<usize>) -> usize {
+        let (least, most) = bounds.into_inner();
+        let tenth = self.bytes_per_s.map(|rate| usize::try_from(rate / 10).unwrap_or(most));
+        tenth.unwrap_or(most).clamp(least, most)
     }
 
     /// Returns when `bytes` more may have been moved. A dropped future has taken them all the same.
@@ -71,6 +75,12 @@ mod tests {
         let begin = Instant::now();
         limit.take(1000).await;
         assert!(begin.elapsed() >= Duration::from_millis(890), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn pieces_are_those_of_a_tenth_of_a_second() {
+        let piece = |rate| RateLimit::new(rate).piece_bytes(10..=100);
+        assert_eq!([None, Some(1), Some(500), Some(9999)].map(piece), [100, 10, 50, 100]);
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
 //! A range of a source as the content of a request: read one block ahead, at the rate that is
-//! allowed, counted as it goes out.
+//! allowed, counted as it goes out piece by piece.
 
 use std::error::Error;
 use std::ops::Range;
@@ -16,11 +16,14 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::source::Source;
+use super::source::{BLOCK_BYTES, Source};
 use crate::client::RequestContent;
 use crate::client::failure::Failure;
 use crate::client::rate::RateLimit;
 use crate::client::report::Progress;
+
+/// Under a limit of the rate no piece has to have more.
+const LEAST_PIECE_BYTES: usize = 512;
 
 /// What watches the bytes of one upload go out.
 #[derive(Clone)]
@@ -36,7 +39,7 @@ pub(super) struct Meters {
 /// The bytes of `range`, with its length as their `Content-Length`.
 pub(super) fn content(source: &Source, range: Range<u64>, meters: Meters) -> RequestContent {
     let left = range.end.saturating_sub(range.start);
-    let state = State { source: source.clone(), range, meters, ahead: None };
+    let state = State { source: source.clone(), range, meters, ahead: None, block: Bytes::new() };
     let blocks = try_unfold(state, |mut state| async move {
         let block = state.next().await?;
         Ok(block.map(|block| (block, state)))
@@ -53,10 +56,27 @@ struct State {
     range: Range<u64>,
     meters: Meters,
     ahead: Option<JoinHandle<Read>>,
+    /// What was read and has not gone out.
+    block: Bytes,
 }
 
 impl State {
+    /// The next piece. It is paid for before it goes out, and so never the whole block at once.
     async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        if self.block.is_empty() {
+            let Some(block) = self.next_block().await? else { return Ok(None) };
+            self.block = block;
+        }
+        let most = self.meters.limit.piece_bytes(LEAST_PIECE_BYTES..=BLOCK_BYTES);
+        let piece = self.block.split_to(most.min(self.block.len()));
+        self.meters.limit.take(piece.len()).await;
+        let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        self.meters.progress.add(bytes);
+        self.meters.shown.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Some(piece))
+    }
+
+    async fn next_block(&mut self) -> Result<Option<Bytes>, Fault> {
         let read = match self.ahead.take() {
             Some(ahead) => ahead.await.unwrap_or_else(|_| Err(Failure::interrupted())),
             None if self.range.is_empty() => return Ok(None),
@@ -77,9 +97,6 @@ impl State {
             let (file, Range { start, end }) = (Arc::clone(file), self.range.clone());
             self.ahead = Some(tokio::task::spawn_blocking(move || file.read(start, end)));
         }
-        self.meters.limit.take(block.len()).await;
-        self.meters.progress.add(bytes);
-        self.meters.shown.fetch_add(bytes, Ordering::Relaxed);
         Ok(Some(block))
     }
 }
