@@ -268,3 +268,17 @@ async fn a_mirror_takes_part_only_with_the_same_file() {
     setup.get(&[gone.url("/x"), first.url("/x")]).await.unwrap();
     assert_same(&setup.content(), &file);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_on_the_same_server_keeps_the_password() {
+    let server = Liar::start(|asked| match asked.target.as_str() {
+        "/a" => bare("302 Found", &format!("Location: http://{}/b\r\n", asked.field("host"))),
+        _ => serve(asked, b"secret", ""),
+    })
+    .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/a").replace("//", "//me:secret@")]).await.unwrap();
+    let asked = server.asked();
+    let fields: Vec<_> = asked.iter().map(|asked| asked.field("authorization")).collect();
+    assert_eq!(fields, ["Basic bWU6c2VjcmV0"; 2]);
+}

@@ -282,3 +282,20 @@ async fn a_slow_limit_is_no_stall() {
     assert!(begin.elapsed() > Duration::from_secs(2), "{:?}", begin.elapsed());
     bench.assert_sent(&server, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_is_not_repeated_elsewhere_unless_it_is_to_be() {
+    let bench = Bench::new(1000);
+    for (redirect, methods, code) in [
+        ("303 See Other\r\nLocation: /files/", "POST", 4),
+        ("307 Temporary Redirect\r\nLocation: /files/", "POST POST PATCH", 0),
+    ] {
+        let server = Faulty::start(move |asked| match (asked.method.as_str(), asked.before) {
+            ("POST", 0) => Fault::Answer(redirect),
+            _ => Fault::None,
+        })
+        .await;
+        let ended = bench.put(&server, &[]).await;
+        assert_eq!((ended.code, &*server.methods()), (code, methods), "{}", ended.errors);
+    }
+}

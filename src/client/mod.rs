@@ -7,6 +7,7 @@
 
 mod activity;
 mod answer;
+mod blocking;
 mod connection;
 mod dial;
 pub mod failure;
@@ -31,11 +32,13 @@ use url::{Origin, Url};
 
 use self::answer::Idle;
 pub use self::answer::{Answer, Content};
+pub use self::blocking::{blocking, joined};
 use self::connection::Connection;
 pub use self::connection::RequestContent;
 use self::dial::Dialer;
 use self::failure::Failure;
 use self::rate::RateLimit;
+pub use self::redirect::{with_credentials, without_credentials};
 use crate::clock::Clock;
 
 const AGENT: &str = concat!("resumed/", env!("CARGO_PKG_VERSION"));
@@ -130,8 +133,8 @@ impl Client {
         &self.clock
     }
 
-    /// Sends a request without content, such as a GET, and follows redirects with the same method.
-    /// A dropped future closes the connection.
+    /// Sends a request without content, such as a GET, and follows redirects that leave the method as
+    /// it is. A dropped future closes the connection.
     ///
     /// # Errors
     /// A failure of the network, or redirects that lead nowhere. Any status else is an answer: see
@@ -143,8 +146,8 @@ impl Client {
             let content = Empty::new().map_err(|never| match never {}).boxed_unsync();
             let hop = Request { url: url.clone(), ..request.clone() };
             let answer = self.exchange(&hop, content, is_elsewhere).await?;
-            match redirect::next(&url, answer.status, &answer.headers)? {
-                Some(next) => url = next,
+            match redirect::next(&request.method, &url, answer.status, &answer.headers)? {
+                Some(next) => url = with_credentials(next, &request.url),
                 None => return Ok(answer),
             }
             answer.finish().await;
@@ -184,9 +187,7 @@ impl Client {
             let kept = self.idle.take(&origin);
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => {
-                    Box::pin(Connection::open(&self.dialer, url, &self.limit)).await?
-                }
+                None => Box::pin(Connection::open(&self.dialer, url, &self.limit)).await?,
             };
             address(&mut message, url, &connection)?;
             let (was_used, patience) = (connection.is_used, self.options.stall_timeout);
@@ -246,10 +247,10 @@ impl Client {
         }
         for given in [&self.options.headers, &request.headers] {
             for name in given.keys() {
-                fields.remove(name);
                 if is_elsewhere && redirect::is_secret(name) {
                     continue;
                 }
+                fields.remove(name);
                 for value in given.get_all(name) {
                     fields.append(name, value.clone());
                 }

@@ -5,23 +5,28 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, COOKIE, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::failure::{Failure, shown};
 
-/// Where a GET goes after this answer; `None` when it is the last one.
+/// Where a request goes after this answer; `None` when it is the last one. After 301, 302 and 303 a
+/// method that changes something is not to be repeated: the answer says where to look, not where to
+/// do it again.
 ///
 /// # Errors
 /// A redirect without a usable `Location`, or from https to http.
 pub(super) fn next(
+    method: &Method,
     from: &Url,
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Result<Option<Url>, Failure> {
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
+    match status.as_u16() {
+        307 | 308 => {}
+        301..=303 if method.is_safe() => {}
+        _ => return Ok(None),
     }
     let unusable = |why: &str| Failure::unusable(format!("{} redirects {why}", shown(from)));
     let location =
@@ -53,13 +58,32 @@ pub(super) fn is_secret(name: &HeaderName) -> bool {
     [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name)
 }
 
+/// The URL with the name and password that `origin` has, when it is of the same server and has none.
+pub fn with_credentials(mut url: Url, origin: &Url) -> Url {
+    if url.origin() == origin.origin() && url.username().is_empty() && url.password().is_none() {
+        // An http URL has a host, so it takes both.
+        let _ = url.set_username(origin.username());
+        let _ = url.set_password(origin.password());
+    }
+    url
+}
+
+/// The URL without name and password, as it may be written down.
+pub fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn redirected(from: &str, to: &str) -> Result<Option<String>, Failure> {
         let headers = HeaderMap::from_iter([(LOCATION, to.parse().unwrap())]);
-        let next = next(&Url::parse(from).unwrap(), StatusCode::FOUND, &headers)?;
+        let from = Url::parse(from).unwrap();
+        let next = next(&Method::GET, &from, StatusCode::FOUND, &headers)?;
         Ok(next.map(|url| url.to_string()))
     }
 
@@ -86,9 +110,24 @@ mod tests {
         let url = Url::parse("http://host/").unwrap();
         for status in [200, 206, 300, 304, 404] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert!(next(&url, status, &HeaderMap::new()).unwrap().is_none());
+            assert!(next(&Method::GET, &url, status, &HeaderMap::new()).unwrap().is_none());
         }
-        assert!(next(&url, StatusCode::FOUND, &HeaderMap::new()).is_err());
+        assert!(next(&Method::GET, &url, StatusCode::FOUND, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn what_changes_something_is_repeated_only_where_it_is_to_be() {
+        let url = Url::parse("http://host/").unwrap();
+        let headers = HeaderMap::from_iter([(LOCATION, "/b".parse().unwrap())]);
+        for (status, is_followed) in
+            [(301, false), (302, false), (303, false), (307, true), (308, true)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            for method in [Method::POST, Method::DELETE] {
+                assert_eq!(next(&method, &url, status, &headers).unwrap().is_some(), is_followed);
+            }
+            assert!(next(&Method::HEAD, &url, status, &headers).unwrap().is_some());
+        }
     }
 
     #[test]

@@ -12,10 +12,11 @@ use super::record::Records;
 use super::session::{Part, Session, Slot};
 use super::source::{Source, SourceFile};
 use super::transfer::{Link, Transfer};
-use super::tus::{Creation, with_credentials, without_credentials};
+use super::tus::Creation;
 use super::{Sender, absolute, metadata};
 use crate::client::failure::{Failure, FailureKind};
 use crate::client::report::Progress;
+use crate::client::{with_credentials, without_credentials};
 use crate::protocol::digest::Blake3Digest;
 
 /// A part that is shorter gains nothing from a connection of its own.

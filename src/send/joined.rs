@@ -10,8 +10,9 @@ use super::Sender;
 use super::file::{Complete, Errand};
 use super::session::Session;
 use super::transfer::Link;
-use super::tus::{Creation, Said, with_credentials};
+use super::tus::{Creation, Said};
 use crate::client::failure::Failure;
+use crate::client::with_credentials;
 
 /// How long a server that will tell the digest of what it joined is waited for, in steps.
 const WAITS_MS: [u64; 6] = [0, 100, 200, 400, 800, 1500];

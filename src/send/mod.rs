@@ -34,10 +34,10 @@ use url::Url;
 use self::session::Sessions;
 use self::source::SourceFile;
 use self::transfer::Link;
-use self::tus::{Abilities, without_credentials};
-use crate::client::Client;
+use self::tus::Abilities;
 use crate::client::failure::Failure;
 use crate::client::report::Reporter;
+use crate::client::{Client, without_credentials};
 
 /// How files are sent.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use url::Url;
 
 use super::session::{Session, Slot};
-use super::tus::without_credentials;
 use crate::client::failure::Failure;
+use crate::client::without_credentials;
 
 /// A session and where it is written. `None` where nothing can be written.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use http::{HeaderName, Method, StatusCode};
 use url::Url;
 
 use crate::client::failure::{Failure, shown};
-use crate::client::{Answer, Request};
+use crate::client::{Answer, Request, with_credentials};
 use crate::clock::Clock;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::tus::{CONTENT_MEDIA_TYPE, VERSION};
@@ -226,27 +226,10 @@ fn digest(answer: &Answer) -> Option<Blake3Digest> {
     answer.field(UPLOAD_BLAKE3).and_then(Blake3Digest::parse)
 }
 
-/// The URL with the name and password that the endpoint has, when it is of the same server.
-pub(super) fn with_credentials(mut url: Url, endpoint: &Url) -> Url {
-    if url.origin() == endpoint.origin() && url.username().is_empty() && url.password().is_none() {
-        // An http URL has a host, so it takes both.
-        let _ = url.set_username(endpoint.username());
-        let _ = url.set_password(endpoint.password());
-    }
-    url
-}
-
-/// The URL without name and password, as it may be written down.
-pub(super) fn without_credentials(url: &Url) -> Url {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::without_credentials;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
