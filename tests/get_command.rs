@@ -264,3 +264,18 @@ async fn a_cut_tls_handshake_is_tried_again() {
     assert!(errors(&output).contains("given up after 2 attempts"), "{}", errors(&output));
     cut.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_not_shown() {
+    let server = Liar::start(|asked| match asked.target.as_str() {
+        "/x" => slowly(serve(asked, &pattern(4 * MIB, 7), ""), Duration::from_millis(20)),
+        _ => slowly(serve(asked, &pattern(4 * MIB, 8), ""), Duration::from_millis(20)),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = |path: &str| server.url(path).replace("//", "//me:secret@");
+    let output = run(folder.path(), &["get", &url("/x"), &url("/y")]).await;
+    assert!(output.status.success(), "{}", errors(&output));
+    assert!(errors(&output).contains("not asked any more"), "{}", errors(&output));
+    assert!(!errors(&output).contains("secret"), "{}", errors(&output));
+}

@@ -284,6 +284,23 @@ async fn a_slow_limit_is_no_stall() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_not_shown() {
+    let bench = Bench::new(1000);
+    let server = Faulty::start(|asked| match asked.method.as_str() {
+        "PATCH" => Fault::Answer("409 Conflict"),
+        _ => Fault::None,
+    })
+    .await;
+    let url = server.url().replace("//", "//me:secret@");
+    let arguments = ["--max-tries", "2", bench.file().to_str().unwrap(), &url].map(str::to_owned);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = put(&bench.state(), &arguments, None).await;
+    assert_eq!(ended.code, 3, "{}", ended.errors);
+    assert!(ended.errors.contains("another offset"), "{}", ended.errors);
+    assert!(!ended.errors.contains("secret"), "{}", ended.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_creation_is_not_repeated_elsewhere_unless_it_is_to_be() {
     let bench = Bench::new(1000);
     for (redirect, methods, code) in [

@@ -14,7 +14,7 @@ use super::record::Record;
 use super::source::Source;
 use super::tus::{self, Abilities, Created, Creation, Said};
 use crate::client::Client;
-use crate::client::failure::Failure;
+use crate::client::failure::{Failure, shown};
 use crate::client::report::{Progress, Reporter};
 use crate::client::retry::{Retries, random};
 use crate::protocol::digest::Blake3Digest;
@@ -188,9 +188,10 @@ impl Transfer {
                 Ok(())
             }
             Said::Gone => self.begin_again(progress).await,
-            Said::Conflict => Err(Failure::broken_answer(format!("{url} is in use"))),
+            Said::Conflict => Err(Failure::broken_answer(format!("{} is in use", shown(url)))),
             Said::TooLarge(failure) => Err(failure),
             Said::Unclear => {
+                let url = shown(url);
                 Err(Failure::unusable(format!("{url} does not tell how much of it is there")))
             }
         }
@@ -228,7 +229,7 @@ impl Transfer {
                 if is_further || *bytes == 0 {
                     return Ok(());
                 }
-                Err(Failure::broken_answer(format!("{url} took nothing of what was sent")))
+                Err(Failure::broken_answer(format!("{} took nothing of what was sent", shown(url))))
             }
             Said::Unclear => {
                 self.plan.doubt();
@@ -256,6 +257,7 @@ impl Transfer {
         if self.conflicts == 1 {
             return Ok(());
         }
+        let url = shown(url);
         Err(Failure::broken_answer(format!("{url} is at another offset than it tells")))
     }
 

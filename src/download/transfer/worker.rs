@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::pump::Pump;
 use crate::client::Answer;
-use crate::client::failure::Failure;
+use crate::client::failure::{Failure, shown};
 use crate::client::retry::{Retries, random};
 use crate::download::plan::Granted;
 use crate::download::source::{RangeFailure, Source, open_range};
@@ -131,7 +131,10 @@ impl Worker {
         let why = match opened {
             Ok(opened) if was_known || shared.is_mirror(source) => return Ok(opened),
             Ok(_) if is_only => {
-                return Err(RangeFailure::Changed(format!("{} has another file", source.url)));
+                return Err(RangeFailure::Changed(format!(
+                    "{} has another file",
+                    shown(&source.url)
+                )));
             }
             Ok(_) => "has perhaps another file".to_owned(),
             Err(RangeFailure::Failed(failure)) if failure.is_transient() || is_only => {
@@ -143,6 +146,7 @@ impl Worker {
             Err(RangeFailure::NoRanges) => "does not send ranges".to_owned(),
         };
         source.give_up();
-        Err(Failure::broken_answer(format!("{} is not asked any more: {why}", source.url)).into())
+        let url = shown(&source.url);
+        Err(Failure::broken_answer(format!("{url} is not asked any more: {why}")).into())
     }
 }
