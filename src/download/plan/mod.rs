@@ -8,7 +8,8 @@
 //! would take longest, at the place where both will be done at the same time. The request of
 //! the first part runs on and is closed at its new end: nothing is planned in advance, so a slow
 //! connection costs nothing but the time until another one is free. A claim that has stalled, or
-//! is hopelessly slow, is taken over whole; each time that this brings nothing, the next one takes
+//! is hopelessly slow, is taken over whole, but for a moment in which its bytes are being written, or
+//! they could come to lie over better ones that came since; each time that this brings nothing, the next one takes
 //! twice the patience, or claims would wander around before a slow server's first byte. A claim
 //! that is given back untouched goes to the one before it, whose request still runs on.
 //!
@@ -51,6 +52,8 @@ struct Claim {
     /// The next byte to come.
     at: u64,
     end: u64,
+    /// So many of the next bytes are on their way to the file.
+    writing: u64,
     since: Duration,
     moved: Duration,
     came: u64,
@@ -151,7 +154,8 @@ impl Plan {
         let id = ClaimId(self.next_id);
         self.next_id = self.next_id.saturating_add(1);
         let Range { start, end } = range.clone();
-        self.claims.insert(id, Claim { at: start, end, since: now, moved: now, came: 0 });
+        self.claims
+            .insert(id, Claim { at: start, end, writing: 0, since: now, moved: now, came: 0 });
         Some(Granted { id, range })
     }
 
@@ -182,13 +186,15 @@ impl Plan {
         });
         let nearly_done = u64::try_from(NEARLY_DONE.as_millis()).unwrap_or(u64::MAX);
         let worthwhile = rated.filter(|(_, claim, rating)| {
-            claim.rest() > 0
+            let left = claim.rest().saturating_sub(claim.writing);
+            let is_free = rating.is_hopeless && claim.writing == 0;
+            left > 0
                 && rating.left_ms > nearly_done
-                && (rating.is_hopeless || claim.rest() >= self.grain().saturating_mul(2))
+                && (is_free || left >= self.grain().saturating_mul(2))
         });
         let (id, slowest, rating) =
             worthwhile.max_by_key(|(_, claim, rating)| (rating.left_ms, claim.rest()))?;
-        if rating.is_hopeless {
+        if rating.is_hopeless && slowest.writing == 0 {
             self.claims.remove(&id);
             self.vain = self.vain.saturating_add(1);
             return Some(slowest.at..slowest.end);
@@ -206,7 +212,7 @@ impl Plan {
     fn cut(&self, claim: &Claim, kept: u64) -> u64 {
         let grain = self.grain();
         let near = claim.at.saturating_add(kept).saturating_add(grain / 2) / grain * grain;
-        let first = claim.at.saturating_add(1).next_multiple_of(grain);
+        let first = claim.at.saturating_add(claim.writing.max(1)).next_multiple_of(grain);
         let last = claim.end.saturating_sub(1) / grain * grain;
         near.clamp(first, last.max(first))
     }
@@ -214,6 +220,14 @@ impl Plan {
     /// Where a claim ends now; `None` when another connection took it over.
     pub fn end_of(&self, id: ClaimId) -> Option<u64> {
         self.claims.get(&id).map(|claim| claim.end)
+    }
+
+    /// The next `bytes` bytes of a claim are about to be written, until [`Plan::advance`]: how many of
+    /// them may be. `None` when another connection took the claim over.
+    pub fn writing(&mut self, id: ClaimId, bytes: u64) -> Option<u64> {
+        let claim = self.claims.get_mut(&id)?;
+        claim.writing = bytes.min(claim.rest());
+        Some(claim.writing)
     }
 
     /// The next `bytes` bytes of a claim are in the file. The groups that are all present by that,
@@ -235,7 +249,7 @@ impl Plan {
         let claim = self.claims.get_mut(&id)?;
         let start = claim.at;
         claim.at = start.saturating_add(bytes).min(claim.end);
-        claim.moved = now;
+        (claim.moved, claim.writing) = (now, 0);
         self.vain = 0;
         claim.came = claim.came.saturating_add(bytes);
         Some(start..claim.at)

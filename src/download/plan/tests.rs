@@ -47,6 +47,21 @@ fn a_stalled_claim_is_taken_over_whole() {
 }
 
 #[test]
+fn bytes_that_are_being_written_are_not_taken_over() {
+    let mut plan = Plan::new(10 * MIB, true, Spans::default());
+    let stalled = plan.claim(at(0), None).unwrap();
+    plan.advance(stalled.id, 3 * MIB, at(100));
+    assert_eq!(plan.writing(stalled.id, 100), Some(100));
+    let other = plan.claim(at(3000), None).unwrap();
+    assert!(other.range.start > 3 * MIB && plan.end_of(stalled.id) == Some(other.range.start));
+    plan.advance(stalled.id, 100, at(3001));
+    assert_eq!(plan.writing(stalled.id, 9 * MIB), Some(other.range.start - 3 * MIB - 100));
+    plan.advance(stalled.id, 100, at(3001));
+    assert_eq!(plan.claim(at(9000), None).unwrap().range.start, 3 * MIB + 200);
+    assert_eq!(plan.writing(stalled.id, 1), None);
+}
+
+#[test]
 fn claims_do_not_wander_around_before_the_first_byte() {
     let mut plan = Plan::new(MIB, true, Spans::default());
     let mut now = at(0);
@@ -199,16 +214,17 @@ impl World {
         let (range, id) = (fetcher.at..fetcher.at + fetcher.held, fetcher.id);
         fetcher.at = range.end;
         fetcher.held = 0;
-        let Some(end) = self.plan.end_of(id) else {
+        let Some(written) = self.plan.writing(id, range.end - range.start) else {
             count(&mut self.lost, range);
             return;
         };
+        count(&mut self.lost, range.start + written..range.end);
+        let range = range.start..range.start + written;
         if is_right || !self.has_groups {
             self.disk.insert(range.clone());
         } else {
             self.disk.remove(range.clone());
         }
-        count(&mut self.lost, range.end.min(end)..range.end);
         for index in self.plan.advance(id, range.end - range.start, self.now) {
             let group = self.plan.group_range(index);
             if self.disk.contains(group.clone()) {
@@ -273,6 +289,10 @@ impl World {
     fn finish(&mut self) {
         for _ in 0..10_000 {
             if self.plan.is_complete() {
+                // What some still hold came for nothing.
+                while !self.fetchers.is_empty() {
+                    self.fail(0);
+                }
                 return;
             }
             self.claim(None);
