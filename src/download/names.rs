@@ -35,17 +35,20 @@ pub fn name_in(url: &Url) -> Option<String> {
 /// A safe name that does not begin with a dot: nobody wants a new `.bashrc` from a server.
 fn visible(name: &str) -> Option<String> {
     let name = safe_name(name)?;
-    let name = name.trim_start_matches('.').trim_start();
-    // Room for what the part file is called.
-    let short = shorten(name);
-    (!short.is_empty()).then(|| short.to_owned())
+    let name = name.trim_start_matches(|c: char| c == '.' || c.is_whitespace());
+    (!name.is_empty()).then(|| shorten(name))
 }
 
-/// At most 240 bytes: `.part.journal.new` has to fit behind it.
-fn shorten(name: &str) -> &str {
+/// At most so many bytes, with the extension kept: `.part.journal.new` has to fit behind it.
+fn shorten(name: &str) -> String {
     const MOST: usize = 235;
-    let end = (0..=MOST.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
-    &name[..end.unwrap_or(0)]
+    if name.len() <= MOST {
+        return name.to_owned();
+    }
+    let extension = name.rfind('.').map_or("", |dot| &name[dot..]);
+    let extension = if extension.len() <= 16 { extension } else { "" };
+    let end = name.floor_char_boundary(MOST.saturating_sub(extension.len()));
+    format!("{}{extension}", name[..end].trim_end())
 }
 
 #[cfg(test)]
@@ -75,9 +78,16 @@ mod tests {
         assert_eq!(named("attachment; filename=\"../../etc/passwd\"", url), "passwd");
         assert_eq!(named("attachment; filename=\"..\\\\..\\\\a.exe\"", url), "a.exe");
         assert_eq!(named("attachment; filename=\".bashrc\"", url), "bashrc");
+        assert_eq!(named("attachment; filename=\". .bashrc\"", url), "bashrc");
         assert_eq!(named("attachment; filename=\"..\"", url), "x");
         assert_eq!(named("", "http://host/..%2F..%2Fetc%2Fpasswd"), "passwd");
         assert_eq!(named("attachment; filename*=UTF-8''a%0D%0Ab%1B[2J", url), "ab[2J");
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_extension_and_leaves_room_for_those_of_ours() {
+        let name = named("", &format!("http://host/{}.tar.gz", "%C3%A9".repeat(120)));
+        assert!(name.len() <= 235 && name.len() > 230 && name.ends_with("\u{e9}.gz"), "{name}");
     }
 
     proptest! {
