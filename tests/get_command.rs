@@ -266,6 +266,44 @@ async fn a_cut_tls_handshake_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_from_elsewhere_are_not_passed_on_as_the_first_ones() {
+    let file = pattern(200, 5);
+    let server = Liar::start(move |_| {
+        let part = file[100..].to_vec();
+        let range = "Content-Range: bytes 100-199/200\r\n";
+        vec![head("206 Partial Content", 100, range), Act::Send(part)]
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.url("/x");
+    let output = run(folder.path(), &["get", "--max-tries", "2", "-o", "-", &url]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", errors(&output));
+    assert!(output.stdout.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_that_comes_in_pieces_is_no_failure() {
+    let file = pattern(MIB, 6);
+    let served = file.clone();
+    let server = Liar::start(move |asked| {
+        let (first, last) = asked.range(MIB).unwrap();
+        let last = last.min(first + MIB / 4 - 1);
+        let range = format!("Content-Range: bytes {first}-{last}/{MIB}\r\nETag: \"a\"\r\n");
+        let part = served[first..=last].to_vec();
+        vec![head("206 Partial Content", part.len(), &range), Act::Send(part)]
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.url("/x");
+    for to in ["-", "x"] {
+        let output = run(folder.path(), &["get", "--max-tries", "1", "-o", to, &url]).await;
+        assert!(output.status.success(), "{}", errors(&output));
+        let got = if to == "-" { output.stdout } else { fs::read(folder.path().join(to)).unwrap() };
+        assert_same(&got, &file);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_not_shown() {
     let server = Liar::start(|asked| match asked.target.as_str() {
         "/x" => slowly(serve(asked, &pattern(4 * MIB, 7), ""), Duration::from_millis(20)),

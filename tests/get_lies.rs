@@ -202,17 +202,20 @@ async fn retry_after_is_honoured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_allows_one_connection_is_fetched_from_over_one() {
     let file = pattern(3 * MIB, 13);
-    let served = file.clone();
-    let server = Liar::start(move |asked| match asked.connection {
-        0 => slowly(serve(asked, &served, TAG), Duration::from_millis(30)),
-        _ => bare("503 Too Many Connections", ""),
-    })
-    .await;
-    let setup = Setup::new();
-    let begin = Instant::now();
-    setup.get(&[server.url("/x")]).await.unwrap();
-    assert_same(&setup.content(), &file);
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    for refusal in ["503 Too Many Connections", "403 Forbidden"] {
+        let served = file.clone();
+        let server = Liar::start(move |asked| match asked.connection {
+            0 => slowly(serve(asked, &served, TAG), Duration::from_millis(30)),
+            _ => bare(refusal, ""),
+        })
+        .await;
+        let setup = Setup::new();
+        let begin = Instant::now();
+        setup.get(&[server.url("/x")]).await.unwrap();
+        assert_same(&setup.content(), &file);
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert!(server.asked().len() < 8, "{}", server.asked().len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,6 +270,48 @@ async fn a_mirror_takes_part_only_with_the_same_file() {
     let setup = Setup::new();
     setup.get(&[gone.url("/x"), first.url("/x")]).await.unwrap();
     assert_same(&setup.content(), &file);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_on_a_server_without_ranges_is_noticed() {
+    let files = [pattern(3 * MIB, 22), pattern(3 * MIB, 23)];
+    let served = files.clone();
+    let answer = move |asked: &liar::Asked| {
+        let (number, tag) = if asked.before == 0 { (0, "a") } else { (1, "b") };
+        let fields = format!("ETag: \"{tag}\"\r\n");
+        let acts = vec![head("200 OK", 3 * MIB, &fields), Act::Send(served[number].clone())];
+        if asked.before == 0 { after(acts, MIB, Act::Close) } else { acts }
+    };
+    let server = Liar::start(answer.clone()).await;
+    let mut setup = Setup::new();
+    setup.no_restart = true;
+    let failure = setup.get(&[server.url("/x")]).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Changed, "{failure}");
+    let server = Liar::start(answer).await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &files[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_became_shorter_than_what_is_here_is_noticed() {
+    let files = [pattern(3 * MIB, 24), pattern(MIB, 25)];
+    let served = files.clone();
+    let server = Liar::start(move |asked| match asked.target.as_str() {
+        _ if asked.before == 0 => after(serve(asked, &served[0], ""), 2 * MIB, Act::Close),
+        _ if asked.before == 1 => bare("503 Later", ""),
+        _ => serve(asked, &served[1], ""),
+    })
+    .await;
+    let mut setup = Setup::new();
+    (setup.max_tries, setup.no_restart, setup.connections) = (1, true, 1);
+    setup.get(&[server.url("/x")]).await.unwrap_err();
+    setup.max_tries = 2;
+    let failure = setup.get(&[server.url("/x")]).await.unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Changed, "{failure}");
+    setup.no_restart = false;
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &files[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

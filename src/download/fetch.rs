@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -11,23 +12,26 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::journal::{self, Journal, Subject};
-use super::know::{Attempt, Known, blocking};
+use super::know::{Attempt, Known};
 use super::names;
 use super::open::{self, guess};
-use super::part::{PartFile, journal_path, part_path};
+use super::part::{PartFile, journal_path};
 use super::plan::{Plan, Spans};
 use super::source::{RangeFailure, Source};
 use super::stream::{Sink, Stream};
 use super::transfer::{self, Shared};
-use super::verify::{check_digests, is_whole};
-use crate::client::Client;
-use crate::client::failure::{Failure, shown};
+use super::verify::check_digests;
+use crate::client::failure::{Failure, FailureKind, shown};
 use crate::client::report::Reporter;
+use crate::client::{Client, blocking};
 use crate::protocol::checksum::Checksum;
-use crate::protocol::tree::VerifiedGroups;
 
 /// A file that changes more often while it is fetched is given up.
 const MAX_RESTARTS: usize = 5;
+/// Longer local files take a while to be looked at, which is said …
+pub(super) const LONG_BYTES: u64 = 1 << 30;
+/// … and if it took so long the connection that waited is not used any more.
+const LONG_LOOK: Duration = Duration::from_secs(3);
 
 /// Where a file goes to.
 #[derive(Clone, Debug)]
@@ -73,9 +77,29 @@ impl Getter {
     /// # Errors
     /// Why it is not there.
     pub async fn get(&self, download: &Download) -> Result<(), Failure> {
+        let mut failure = match self.get_from(download, &download.urls).await {
+            Err(failure) if failure.kind() == FailureKind::Verification => failure,
+            done => return done,
+        };
+        // One of several servers may be the one that is wrong; but what went to standard output
+        // cannot be taken back.
+        if download.urls.len() > 1 && !matches!(download.to, Destination::Stdout) {
+            for url in download.urls.chunks(1) {
+                let one = shown(&url[0]);
+                self.reporter.note(&name_of(download), &format!("{failure}; trying {one} alone"));
+                failure = match self.get_from(download, url).await {
+                    Err(failure) if failure.kind() != FailureKind::Interrupted => failure,
+                    done => return done,
+                };
+            }
+        }
+        Err(failure)
+    }
+
+    async fn get_from(&self, download: &Download, urls: &[Url]) -> Result<(), Failure> {
         let mut has_ranges = true;
         for _ in 0..=MAX_RESTARTS {
-            let sources = download.urls.iter().cloned().map(Source::new).collect();
+            let sources = urls.iter().cloned().map(Source::new).collect();
             let name = name_of(download);
             let attempt = Attempt { download, sources: Arc::new(sources), name, has_ranges };
             match Box::pin(self.attempt(&attempt)).await {
@@ -96,6 +120,22 @@ impl Getter {
         }
         let restarts = MAX_RESTARTS;
         Err(Failure::changed(format!("the file changed again after {restarts} restarts")))
+    }
+
+    /// Work on local files, which is left when the person says stop.
+    pub(super) async fn locally<T: Send + 'static, E: From<Failure> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&AtomicBool) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        tokio::select! {
+            done = blocking(move || work(&told)) => done,
+            () = self.stop.cancelled() => {
+                stop.store(true, Ordering::Relaxed);
+                Err(Failure::interrupted().into())
+            }
+        }
     }
 
     async fn attempt(&self, attempt: &Attempt<'_>) -> Result<(), RangeFailure> {
@@ -131,7 +171,7 @@ impl Getter {
             sink: Sink::Stdout,
             has_ranges: known.facts.has_ranges && attempt.has_ranges,
             length,
-            groups: known.groups.as_ref(),
+            groups: known.groups.as_deref(),
             digests: &known.digests,
             max_tries: self.max_tries,
         };
@@ -169,68 +209,6 @@ impl Getter {
         }
     }
 
-    /// Whether the file is there already. One that is in the way is a failure.
-    async fn is_here(
-        &self,
-        attempt: &Attempt<'_>,
-        known: &Known,
-        target: &Path,
-    ) -> Result<bool, Failure> {
-        let shown_target = target.display();
-        if target.is_dir() {
-            return Err(Failure::usage(format!("{shown_target} is a folder")));
-        }
-        if !target.exists() {
-            return Ok(false);
-        }
-        if self.was_finished(known, target).await {
-            let (url, length) = (shown(&known.facts.url), known.facts.length);
-            let there = length.unwrap_or_default();
-            let progress = self.reporter.begin(&attempt.name, &url, length, there);
-            progress.finish(Some(&target.to_string_lossy()), known.verified().as_deref());
-            return Ok(true);
-        }
-        let mut hint = String::new();
-        if let Some(groups) = known.groups.clone() {
-            let (path, length) = (target.to_owned(), groups.length());
-            let (is_whole, right) = blocking(move || is_whole(&groups, &path)).await?;
-            if is_whole {
-                let url = shown(&known.facts.url);
-                let progress = self.reporter.begin(&attempt.name, &url, Some(length), length);
-                let path = target.to_string_lossy();
-                progress.finish(Some(&path), known.verified().as_deref());
-                return Ok(true);
-            }
-            hint = format!(", and keeps the {} bytes of it that are right", right.total());
-        }
-        if self.force {
-            return Ok(false);
-        }
-        Err(Failure::usage(format!("{shown_target} exists; --force replaces it{hint}")))
-    }
-
-    /// Whether an earlier run was killed between giving this file its name and forgetting its
-    /// journal, which then has all of it.
-    async fn was_finished(&self, known: &Known, target: &Path) -> bool {
-        let Some(length) = known.facts.length else { return false };
-        let (facts, target) = (known.facts.clone(), target.to_owned());
-        let root = known.groups.as_ref().map(VerifiedGroups::root);
-        blocking(move || {
-            let path = journal_path(&target);
-            let left = if part_path(&target).exists() { None } else { journal::load(&path) };
-            let is_whole = left.is_some_and(|(left, there)| {
-                let subject = Subject::new(left.url.clone(), length, facts.validator, root);
-                left.is_same(&subject) && there.contains(0..length)
-            });
-            let same_length = target.metadata().is_ok_and(|metadata| metadata.len() == length);
-            if is_whole && same_length {
-                journal::forget(&path);
-            }
-            is_whole && same_length
-        })
-        .await
-    }
-
     /// From a server that cannot send ranges.
     async fn in_order(
         &self,
@@ -241,18 +219,18 @@ impl Getter {
     ) -> Result<(), RangeFailure> {
         let part = Arc::new(part);
         let name = file_name(&target);
-        let what = if known.facts.has_ranges {
-            "the length is not known"
-        } else {
-            "the server sends no ranges"
+        let what = match known.facts.length {
+            None => "the length is not known",
+            Some(_) => "the server sends no ranges",
         };
         let message = format!("{what}: one connection, and a download that is cut starts again");
         self.reporter.note(&name, &message);
+        let (cleared, path, facts) = (Arc::clone(&part), target.clone(), known.facts.clone());
+        let no_restart = self.no_restart;
+        blocking(move || open::anew(&path, &cleared, &facts, no_restart)).await?;
         let url = shown(&attempt.sources[known.source].url);
         let progress = self.reporter.begin(&name, &url, known.facts.length, 0);
         progress.set_connections(1);
-        let cleared = Arc::clone(&part);
-        blocking(move || cleared.clear()).await?;
         let verified = known.verified();
         let stream = Stream {
             client: &self.client,
@@ -262,7 +240,7 @@ impl Getter {
             sink: Sink::File(Arc::clone(&part)),
             has_ranges: false,
             length: known.facts.length,
-            groups: None,
+            groups: known.groups.as_deref(),
             digests: &known.digests,
             max_tries: self.max_tries,
         };
@@ -293,17 +271,24 @@ impl Getter {
         let Known { first, facts, source, groups, digests } = known;
         let length = facts.length.unwrap_or_default();
         let url = shown(&attempt.sources[source].url);
-        let root = groups.as_ref().map(VerifiedGroups::root);
+        let root = groups.as_ref().map(|groups| groups.root());
         let subject = Subject::new(url.clone(), length, facts.validator.clone(), root);
         let (no_restart, path) = (self.no_restart, target.clone());
-        let (part, groups, start, journal) = blocking(move || {
-            let start = open::start(&path, &part, &subject, groups.as_ref(), no_restart)?;
-            // What an earlier run wrote may not have been synced.
-            part.sync()?;
-            let journal = Journal::create(&journal_path(&path), subject, start.present.clone())?;
-            Ok::<_, RangeFailure>((part, groups, start, journal))
-        })
-        .await?;
+        let (list, asked) = (groups.clone(), Instant::now());
+        let (part, start, journal) = self
+            .locally(move |stop| {
+                let how = (list.as_deref(), no_restart);
+                let start = open::start(&path, &part, &subject, how, stop)?;
+                if start.present.total() > 0 {
+                    // What an earlier run wrote may not have been synced.
+                    part.sync()?;
+                }
+                let journal = Journal::new(&journal_path(&path), subject, start.present.clone());
+                Ok::<_, RangeFailure>((part, start, journal))
+            })
+            .await?;
+        // A server does not wait for ever for somebody who does not read.
+        let opened = first.content.filter(|_| asked.elapsed() < LONG_LOOK);
         if let Some(note) = &start.note {
             self.reporter.note(&name, note);
         }
@@ -314,6 +299,7 @@ impl Getter {
             progress,
             name,
             sources: Arc::clone(&attempt.sources),
+            first_source: source,
             validator: facts.validator,
             is_pinned: groups.is_some() || attempt.download.expect.is_some(),
             length,
@@ -327,20 +313,25 @@ impl Getter {
             wrong: Mutex::default(),
         });
         let journal = Arc::new(Mutex::new(journal));
-        let moved = transfer::run(&shared, first.content, self.connections, &journal, &self.stop);
+        let moved = transfer::run(&shared, opened, self.connections, &journal, &self.stop);
         Box::pin(moved).await?;
         let (force, to, work) = (self.force, target.clone(), Arc::clone(&shared));
-        let kept = Arc::clone(&journal);
-        blocking(move || {
-            let journal = journal_path(&to);
-            if let Err(failure) = check_digests(&work.part, length, &digests) {
-                // Nobody knows which bytes are wrong: none of them may serve again.
-                journal::forget(&journal);
-                return Err(failure);
+        self.locally(move |stop| {
+            let path = journal_path(&to);
+            match check_digests(work.part.path(), length, &digests, stop) {
+                Err(failure) if failure.kind() == FailureKind::Verification => {
+                    // Nobody knows which bytes are wrong: none of them may serve again.
+                    journal::forget_durably(&path)?;
+                    return Err(failure);
+                }
+                checked => checked?,
             }
-            kept.lock().written(Spans::from(vec![(0, length)]))?;
+            let mut journal = journal.lock();
+            if journal.is_begun() {
+                journal.written(Spans::from(vec![(0, length)]))?;
+            }
             work.part.publish(&to, force)?;
-            journal::forget(&journal);
+            journal::forget(&path);
             Ok(())
         })
         .await?;

@@ -12,6 +12,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,8 @@ struct Record {
 /// A journal that is written to.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    /// `None` until there is something to write down.
+    file: Option<Arc<File>>,
     path: PathBuf,
     subject: Subject,
     boot: String,
@@ -163,27 +165,15 @@ fn boot_id() -> String {
 }
 
 impl Journal {
-    /// A new journal in place of any other. `present` is on stable storage or was believed
-    /// before.
-    ///
-    /// # Errors
-    /// The disk.
-    pub fn create(path: &Path, subject: Subject, synced: Spans) -> Result<Self, Failure> {
-        let boot = boot_id();
-        let record = Record { boot: boot.clone(), synced: synced.clone(), written: synced.clone() };
-        let text = [line(&subject), line(&record)].concat();
-        let new = beside(path, ".new");
-        let made = || -> io::Result<File> {
-            let mut file = File::create(&new)?;
-            file.write_all(&text)?;
-            file.sync_data()?;
-            fs::rename(&new, path)?;
-            sync_folder_of(path)?;
-            OpenOptions::new().append(true).open(path)
-        };
-        let file = made().map_err(|error| Failure::disk("write", path, error))?;
-        let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        Ok(Self { file, path: path.to_owned(), subject, boot, synced, bytes })
+    /// A journal that is made, in place of any other, when something is written down. `synced` is on
+    /// stable storage.
+    pub fn new(path: &Path, subject: Subject, synced: Spans) -> Self {
+        Self { file: None, path: path.to_owned(), subject, boot: boot_id(), synced, bytes: 0 }
+    }
+
+    /// Whether it was made.
+    pub fn is_begun(&self) -> bool {
+        self.file.is_some()
     }
 
     /// These bytes are in the part file, and will be there if this process is killed.
@@ -192,20 +182,51 @@ impl Journal {
     /// The disk.
     pub fn written(&mut self, written: Spans) -> Result<(), Failure> {
         let (boot, synced) = (self.boot.clone(), self.synced.clone());
-        let record = Record { boot, synced, written };
-        let text = line(&record);
+        let text = line(&Record { boot, synced, written });
         let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        if self.bytes.saturating_add(bytes) > MAX_BYTES {
-            let new = Self::create(&self.path, self.subject.clone(), record.synced)?;
-            *self = new;
-        }
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.file.write_all(&text).map_err(|error| Failure::disk("write", &self.path, error))
+        let added = match &self.file {
+            Some(file) if self.bytes.saturating_add(bytes) <= MAX_BYTES => {
+                self.bytes = self.bytes.saturating_add(bytes);
+                (&mut &**file).write_all(&text)
+            }
+            _ => self.begin(&text),
+        };
+        added.map_err(|error| Failure::disk("write", &self.path, error))
     }
 
-    /// These bytes were synced after they were written: a loss of power leaves them.
-    pub fn synced(&mut self, synced: Spans) {
+    fn begin(&mut self, record: &[u8]) -> io::Result<()> {
+        let text = [&line(&self.subject), record].concat();
+        let new = beside(&self.path, ".new");
+        let mut file = File::create(&new)?;
+        file.write_all(&text)?;
+        file.sync_data()?;
+        fs::rename(&new, &self.path)?;
+        sync_folder_of(&self.path)?;
+        self.bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.file = Some(Arc::new(OpenOptions::new().append(true).open(&self.path)?));
+        Ok(())
+    }
+
+    /// The bytes `synced` were synced after they were written: a loss of power leaves them. Once
+    /// there is a journal that is noted in it, and durable when the work that is returned was done,
+    /// for which nobody has to wait who has this journal.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn synced(
+        &mut self,
+        synced: Spans,
+        written: Spans,
+    ) -> Result<impl FnOnce() -> Result<(), Failure> + use<>, Failure> {
         self.synced = synced;
+        if self.is_begun() {
+            self.written(written)?;
+        }
+        let (file, path) = (self.file.clone(), self.path.clone());
+        Ok(move || {
+            let done = file.map_or(Ok(()), |file| file.sync_data());
+            done.map_err(|error| Failure::disk("sync", &path, error))
+        })
     }
 }
 
@@ -213,6 +234,20 @@ impl Journal {
 pub fn forget(path: &Path) {
     // One that is left behind is not believed without its part file.
     let _ = fs::remove_file(path);
+}
+
+/// The bytes that it tells of are about to change: it has to be gone before they do, whatever happens
+/// then.
+///
+/// # Errors
+/// The disk.
+pub fn forget_durably(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed
+            .and_then(|()| sync_folder_of(path))
+            .map_err(|error| Failure::disk("remove", path, error)),
+    }
 }
 
 #[cfg(test)]
@@ -234,10 +269,10 @@ mod tests {
     fn after_a_kill_what_was_written_is_there_and_after_a_start_what_was_synced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.part.journal");
-        let mut journal = Journal::create(&path, subject(), spans(10)).unwrap();
+        let mut journal = Journal::new(&path, subject(), spans(10));
+        assert!(!path.exists() && journal.synced(spans(10), spans(10)).is_ok());
         journal.written(spans(20)).unwrap();
-        journal.synced(spans(20));
-        journal.written(spans(30)).unwrap();
+        journal.synced(spans(20), spans(30)).unwrap()().unwrap();
         assert_eq!(load(&path), Some((subject(), spans(30))));
         let bytes = fs::read(&path).unwrap();
         assert_eq!(read(&bytes, "another boot"), Some((subject(), spans(20))));
@@ -248,7 +283,7 @@ mod tests {
     fn it_does_not_grow_without_a_bound() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.part.journal");
-        let mut journal = Journal::create(&path, subject(), Spans::default()).unwrap();
+        let mut journal = Journal::new(&path, subject(), Spans::default());
         let many: Spans = (0..20_000).map(|at| at * 2..at * 2 + 1).collect();
         for _ in 0..40 {
             journal.written(many.clone()).unwrap();

@@ -3,16 +3,22 @@
 
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
+use http::Method;
+use url::Url;
 
 use super::open;
 use super::source::{Facts, First, RangeFailure, Source, probe};
 use super::verify::{as_blake3, fetch_groups, in_words};
 use super::{Download, Getter};
-use crate::client::failure::Failure;
+use crate::client::failure::{Failure, FailureKind, shown};
 use crate::client::retry::{Retries, random};
+use crate::client::{Request, blocking};
 use crate::protocol::checksum::{Algorithm, Checksum};
+use crate::protocol::digest::Blake3Digest;
 use crate::protocol::tree::VerifiedGroups;
+
+/// The attempts at a list of groups: a download can do without it.
+const LIST_TRIES: u32 = 5;
 
 /// What stays the same while a download is attempted.
 pub(super) struct Attempt<'a> {
@@ -27,7 +33,7 @@ pub(super) struct Known {
     pub(super) first: First,
     pub(super) facts: Facts,
     pub(super) source: usize,
-    pub(super) groups: Option<VerifiedGroups>,
+    pub(super) groups: Option<Arc<VerifiedGroups>>,
     /// What the whole is compared with at the end.
     pub(super) digests: Vec<Checksum>,
 }
@@ -44,33 +50,65 @@ impl Getter {
     /// Asks what there is to know.
     pub(super) async fn know(&self, attempt: &Attempt<'_>) -> Result<Known, RangeFailure> {
         let download = attempt.download.clone();
-        let left = blocking(move || open::left(&download)).await;
+        let left = match attempt.has_ranges {
+            true => blocking(move || open::left(&download)).await,
+            false => None,
+        };
         let (first, source) = self.first(attempt, left.as_ref()).await?;
         let facts = first.facts.clone();
         let expect = attempt.download.expect.as_ref();
-        if let (Some(root), Some(expected)) = (facts.root, expect.and_then(as_blake3))
-            && root != expected
-        {
-            let message = format!("the server has blake3:{root}, not blake3:{expected}");
-            return Err(Failure::verification(message).into());
-        }
         let groups = match (facts.root, facts.length, facts.has_ranges) {
             (Some(root), Some(length), true) => {
-                let url = &attempt.sources[source].url;
-                self.again(attempt, || Box::pin(fetch_groups(&self.client, url, root, length)))
-                    .await?
+                let source = &attempt.sources[source];
+                self.groups(attempt, source, &facts.url, (root, length)).await?
             }
             _ => None,
         };
         let mut digests: Vec<Checksum> = expect.cloned().into_iter().collect();
         match (&groups, facts.root) {
             (Some(_), _) => digests.retain(|digest| digest.algorithm() != Algorithm::Blake3),
+            // The one that is expected is the same.
+            (None, Some(_)) if expect.and_then(as_blake3).is_some() => {}
             (None, Some(root)) => {
                 digests.extend(Checksum::new(Algorithm::Blake3, root.as_bytes().to_vec()).ok());
             }
             (None, None) => digests.extend(facts.digests.iter().cloned()),
         }
         Ok(Known { first, facts, source, groups, digests })
+    }
+
+    /// The list of groups, where the bytes really are. Without one the whole is compared with the root.
+    async fn groups(
+        &self,
+        attempt: &Attempt<'_>,
+        source: &Source,
+        url: &Url,
+        (root, length): (Blake3Digest, u64),
+    ) -> Result<Option<Arc<VerifiedGroups>>, Failure> {
+        let mut upload = Request::new(Method::GET, url.clone());
+        upload.is_elsewhere = url.origin() != source.url.origin();
+        let mut retries = Retries::new(match self.max_tries {
+            0 => LIST_TRIES,
+            tries => tries.min(LIST_TRIES),
+        });
+        let failure = loop {
+            let fetched = tokio::select! {
+                fetched = Box::pin(fetch_groups(&self.client, &upload, root, length)) => fetched,
+                () = self.stop.cancelled() => return Err(Failure::interrupted()),
+            };
+            let failure = match fetched {
+                Ok(groups) => return Ok(groups.map(Arc::new)),
+                Err(failure) => failure,
+            };
+            match self.pause(attempt, &mut retries, failure).await {
+                Ok(()) => {}
+                Err(failure) if failure.kind() == FailureKind::Interrupted => return Err(failure),
+                Err(failure) => break failure,
+            }
+        };
+        let message = format!("{failure}; the bytes are verified when all of them are here");
+        self.reporter.note(&attempt.name, &message);
+        Ok(None)
     }
 
     /// The first answer, of whichever server gives one.
@@ -93,7 +131,7 @@ impl Getter {
                 asked = Box::pin(probe(&self.client, source, start, validator)) => asked,
                 () = self.stop.cancelled() => return Err(Failure::interrupted()),
             };
-            let failure = match asked {
+            let failure = match asked.and_then(|first| as_expected(first, attempt)) {
                 Ok(first) => {
                     source.set_validator(first.facts.validator.clone());
                     return Ok((first, index));
@@ -107,25 +145,6 @@ impl Getter {
                 continue;
             }
             self.pause(attempt, &mut retries, failure).await?;
-        }
-    }
-
-    /// Tries something again until it succeeds, or nothing helps.
-    async fn again<T, F: Future<Output = Result<T, Failure>>>(
-        &self,
-        attempt: &Attempt<'_>,
-        work: impl Fn() -> F,
-    ) -> Result<T, Failure> {
-        let mut retries = Retries::new(self.max_tries);
-        loop {
-            let done = tokio::select! {
-                done = work() => done,
-                () = self.stop.cancelled() => return Err(Failure::interrupted()),
-            };
-            match done {
-                Ok(done) => return Ok(done),
-                Err(failure) => self.pause(attempt, &mut retries, failure).await?,
-            }
         }
     }
 
@@ -144,10 +163,15 @@ impl Getter {
     }
 }
 
-/// Runs what blocks where it may.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+/// Whether the server says itself that its file is another one than the person wants.
+fn as_expected(first: First, attempt: &Attempt<'_>) -> Result<First, Failure> {
+    let expect = attempt.download.expect.as_ref().and_then(as_blake3);
+    match (first.facts.root, expect) {
+        (Some(root), Some(expected)) if root != expected => {
+            let url = shown(&first.facts.url);
+            let message = format!("{url} has blake3:{root}, not blake3:{expected}");
+            Err(Failure::verification(message))
+        }
+        _ => Ok(first),
     }
 }

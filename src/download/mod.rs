@@ -6,6 +6,7 @@
 
 mod fetch;
 pub mod flags;
+mod here;
 pub mod journal;
 mod know;
 mod list;

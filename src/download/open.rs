@@ -3,12 +3,13 @@
 //! All of this blocks; it is run on threads that may.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use super::journal::{self, Subject};
 use super::names;
 use super::part::{PartFile, journal_path, part_path};
 use super::plan::{Plan, Spans};
-use super::source::RangeFailure;
+use super::source::{Facts, RangeFailure};
 use super::verify::matching_groups;
 use super::{Destination, Download};
 use crate::protocol::tree::VerifiedGroups;
@@ -57,24 +58,28 @@ pub(super) fn start(
     target: &Path,
     part: &PartFile,
     subject: &Subject,
-    groups: Option<&VerifiedGroups>,
-    no_restart: bool,
+    (groups, no_restart): (Option<&VerifiedGroups>, bool),
+    stop: &AtomicBool,
 ) -> Result<Start, RangeFailure> {
     let length = part.length()?;
     let journal = journal::load(&journal_path(target)).filter(|_| length > 0);
     let mut note = None;
-    match journal {
-        Some((left, present)) if left.is_same(subject) && length == subject.length => {
+    match (journal, groups) {
+        (Some((left, _)), Some(groups))
+            if left.is_same(subject) && length == subject.length && left.root.is_none() =>
+        {
+            // What an earlier run took was not verified as it came.
+            let present = matching_groups(groups, part.path(), None, stop)?;
+            return Ok(Start { note: kept(&present), present });
+        }
+        (Some((left, present)), _) if left.is_same(subject) && length == subject.length => {
             return Ok(Start { present, note });
         }
-        Some((left, present)) if present.total() > 0 => {
+        (Some((left, present)), _) if present.total() > 0 => {
             let how = if left.length == subject.length {
                 "the file is not provably the one that an earlier run began to fetch".to_owned()
             } else {
-                let (then, now) = (left.length, subject.length);
-                format!(
-                    "the file had {then} bytes when an earlier run began to fetch it, and has {now} now"
-                )
+                other_length(left.length, subject.length)
             };
             if no_restart {
                 return Err(RangeFailure::Changed(how));
@@ -83,17 +88,47 @@ pub(super) fn start(
         }
         _ => {}
     }
+    journal::forget_durably(&journal_path(target))?;
     part.allocate(subject.length)?;
     let Some(groups) = groups else { return Ok(Start { present: Spans::default(), note }) };
     let mut present = Spans::default();
     if length > 0 {
-        present = matching_groups(groups, part.path(), None)?;
+        present = matching_groups(groups, part.path(), None, stop)?;
     }
     if present.total() == 0 && target.is_file() {
-        present = matching_groups(groups, target, Some(part))?;
+        present = matching_groups(groups, target, Some(part), stop)?;
     }
-    if present.total() > 0 {
-        note = Some(format!("{} bytes of a local file are right, and kept", present.total()));
+    Ok(Start { note: kept(&present).or(note), present })
+}
+
+fn kept(present: &Spans) -> Option<String> {
+    let bytes = present.total();
+    (bytes > 0).then(|| format!("{bytes} bytes of a local file are right, and kept"))
+}
+
+fn other_length(then: u64, now: u64) -> String {
+    format!("the file had {then} bytes when an earlier run began to fetch it, and has {now} now")
+}
+
+/// Makes the part file ready for all of the bytes, from the first one on.
+pub(super) fn anew(
+    target: &Path,
+    part: &PartFile,
+    facts: &Facts,
+    no_restart: bool,
+) -> Result<(), RangeFailure> {
+    let journal = journal_path(target);
+    let left = journal::load(&journal).filter(|(_, present)| no_restart && present.total() > 0);
+    if let Some((left, _)) = left {
+        if let Some(now) = facts.length.filter(|now| *now != left.length) {
+            return Err(RangeFailure::Changed(other_length(left.length, now)));
+        }
+        if left.validator.differs(&facts.validator) {
+            let how = "the file is another one than an earlier run began to fetch";
+            return Err(RangeFailure::Changed(how.to_owned()));
+        }
     }
-    Ok(Start { present, note })
+    journal::forget_durably(&journal)?;
+    part.clear()?;
+    Ok(facts.length.map_or(Ok(()), |length| part.allocate(length))?)
 }

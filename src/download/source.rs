@@ -84,12 +84,20 @@ pub struct Facts {
     pub url: Url,
 }
 
-/// The first answer: what it says, and its content, which begins at an offset.
+/// The first answer: what it says, and its content.
 pub struct First {
     /// What it says.
     pub facts: Facts,
     /// The answer, if it has content of use.
-    pub content: Option<(u64, Answer)>,
+    pub content: Option<Part>,
+}
+
+/// An answer with content that is a part of the file, or all of it.
+pub struct Part {
+    /// Which bytes it is; without an end when nobody knows.
+    pub range: Range<u64>,
+    /// The answer.
+    pub answer: Answer,
 }
 
 /// Asks for the bytes from `start` on, and so for everything there is to know. With a validator
@@ -104,9 +112,7 @@ pub async fn probe(
     validator: Option<&Validator>,
 ) -> Result<First, Failure> {
     let url = &source.url;
-    let mut request = Request::new(Method::GET, url.clone())
-        .with(RANGE, format!("bytes={start}-"))
-        .with(WANT_REPR_DIGEST, "sha-256=10, sha-512=3");
+    let mut request = everything(url).with(RANGE, format!("bytes={start}-"));
     if let Some(etag) = validator.and_then(Validator::strong_etag) {
         request = request.with(IF_RANGE, etag);
     }
@@ -114,8 +120,13 @@ pub async fn probe(
     let content_range = answer.field(CONTENT_RANGE).and_then(parse_content_range);
     match (answer.status, content_range) {
         (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, length })) => {
+            if range.first() != start || has_other_length(&answer, range.length()) {
+                let url = shown(url);
+                let message = format!("{url} answered {range} when asked for {start}-");
+                return Err(Failure::broken_answer(message));
+            }
             let facts = facts(&answer, length, length.is_some());
-            Ok(First { facts, content: Some((range.first(), answer)) })
+            Ok(First { facts, content: Some(Part { range: range.to_range(), answer }) })
         }
         (StatusCode::PARTIAL_CONTENT, _) => {
             Err(Failure::broken_answer(format!("{} answered a range of nothing", shown(url))))
@@ -125,9 +136,14 @@ pub async fn probe(
             answer.finish().await;
             Ok(First { facts, content: None })
         }
+        // The file may be shorter than what is here of it, and then it is another one.
+        (StatusCode::RANGE_NOT_SATISFIABLE, _) if start > 0 => {
+            answer.finish().await;
+            Box::pin(probe(client, source, 0, None)).await
+        }
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
             answer.finish().await;
-            whole(client, source).await
+            first_of_whole(client, client.fetch(&everything(url)).await?)
         }
         // Another state of the file is sent whole; that says nothing about ranges.
         (StatusCode::OK, _) if validator.is_some() && start > 0 => {
@@ -142,10 +158,9 @@ pub async fn probe(
     }
 }
 
-/// Asks for everything, for a server that makes nothing of ranges.
-async fn whole(client: &Client, source: &Source) -> Result<First, Failure> {
-    let answer = client.fetch(&Request::new(Method::GET, source.url.clone())).await?;
-    first_of_whole(client, answer)
+/// A request for everything, with the digests of it.
+fn everything(url: &Url) -> Request {
+    Request::new(Method::GET, url.clone()).with(WANT_REPR_DIGEST, "sha-256=10, sha-512=3")
 }
 
 fn first_of_whole(client: &Client, answer: Answer) -> Result<First, Failure> {
@@ -155,7 +170,12 @@ fn first_of_whole(client: &Client, answer: Answer) -> Result<First, Failure> {
     }
     let length = answer.field(CONTENT_LENGTH).and_then(parse_bytes);
     let facts = facts(&answer, length, false);
-    Ok(First { facts, content: Some((0, answer)) })
+    let range = 0..length.unwrap_or(u64::MAX);
+    Ok(First { facts, content: Some(Part { range, answer }) })
+}
+
+fn has_other_length(answer: &Answer, length: u64) -> bool {
+    answer.field(CONTENT_LENGTH).and_then(parse_bytes).is_some_and(|sent| sent != length)
 }
 
 fn facts(answer: &Answer, length: Option<u64>, has_ranges: bool) -> Facts {
@@ -173,7 +193,8 @@ fn facts(answer: &Answer, length: Option<u64>, has_ranges: bool) -> Facts {
     }
 }
 
-fn validator_of(answer: &Answer) -> Validator {
+/// Which state of the file an answer is of.
+pub fn validator_of(answer: &Answer) -> Validator {
     Validator {
         etag: answer.field(ETAG).map(str::to_owned),
         last_modified: answer.field(LAST_MODIFIED).map(str::to_owned),
@@ -197,8 +218,31 @@ impl From<Failure> for RangeFailure {
     }
 }
 
+/// Asks a source again for everything, and sees that it is the file that it was.
+///
+/// # Errors
+/// See [`RangeFailure`].
+pub async fn open_whole(
+    client: &Client,
+    source: &Source,
+    length: Option<u64>,
+) -> Result<Part, RangeFailure> {
+    let answer = client.fetch(&everything(&source.url)).await?;
+    let First { facts, content } = first_of_whole(client, answer)?;
+    let changed = |how: String| RangeFailure::Changed(format!("{} {how}", shown(&source.url)));
+    if source.validator().is_some_and(|known| known.differs(&facts.validator)) {
+        return Err(changed("has another state of the file".to_owned()));
+    }
+    if let (Some(now), Some(length)) = (facts.length, length)
+        && now != length
+    {
+        return Err(changed(format!("has {now} bytes, not {length}")));
+    }
+    Ok(content.expect("an answer of everything has content"))
+}
+
 /// Asks a source for these bytes of a file of `length` bytes. The content of the answer begins at
-/// the start of the range, and has the number of bytes that come with it or fewer.
+/// the start of the range, and may be less of it.
 ///
 /// # Errors
 /// See [`RangeFailure`].
@@ -207,7 +251,7 @@ pub async fn open_range(
     source: &Source,
     range: &Range<u64>,
     length: u64,
-) -> Result<(Answer, u64), RangeFailure> {
+) -> Result<Part, RangeFailure> {
     let url = &source.url;
     let last = range.end.saturating_sub(1);
     let mut request =
@@ -229,8 +273,7 @@ pub async fn open_range(
             if total.is_some_and(|total| total != length) {
                 return Err(changed(format!("has {} bytes, not {length}", total.unwrap_or(0))));
             }
-            let sent = answer.field(CONTENT_LENGTH).and_then(parse_bytes);
-            if part.first() != range.start || sent.is_some_and(|sent| sent != part.length()) {
+            if part.first() != range.start || has_other_length(&answer, part.length()) {
                 return Err(Failure::broken_answer(format!(
                     "{} answered {part} when asked for {}-{last}",
                     shown(url),
@@ -238,10 +281,7 @@ pub async fn open_range(
                 ))
                 .into());
             }
-            if known.is_none() {
-                source.set_validator(now);
-            }
-            Ok((answer, part.length()))
+            Ok(Part { range: part.to_range(), answer })
         }
         (StatusCode::PARTIAL_CONTENT, _) => Err(Failure::broken_answer(format!(
             "{} answered a range without saying which",

@@ -6,16 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::part::PartFile;
-use super::source::{First, RangeFailure, Source, open_range};
+use super::source::{First, Part, RangeFailure, Source, open_range, open_whole};
 use super::verify::compare;
 use crate::client::failure::Failure;
 use crate::client::report::Progress;
 use crate::client::retry::{Retries, random};
-use crate::client::{Answer, Client};
+use crate::client::{Client, blocking};
 use crate::protocol::checksum::{Checksum, Checksummer};
 use crate::protocol::tree::{GROUP_BYTES, GroupHasher, VerifiedGroups};
 
@@ -34,7 +33,7 @@ pub(super) enum Sink {
 impl Sink {
     async fn write(&self, at: u64, pieces: Vec<Bytes>) -> Result<(), Failure> {
         let sink = self.clone();
-        let written = spawn_blocking(move || match sink {
+        let written = blocking(move || match sink {
             Self::File(part) => part.write(at, &pieces),
             Self::Stdout => {
                 let mut out = io::stdout().lock();
@@ -43,7 +42,7 @@ impl Sink {
                 written.map_err(|error| Failure::disk("write", Path::new("standard output"), error))
             }
         });
-        written.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        written.await
     }
 }
 
@@ -69,27 +68,40 @@ struct State {
     held: Vec<Bytes>,
     held_bytes: usize,
     running: Vec<Checksummer>,
-    wrong: u32,
+    /// The last group that came wrong, and how often it did.
+    wrong: (u64, u32),
+}
+
+impl State {
+    /// Where the next byte to come belongs.
+    fn end(&self) -> u64 {
+        self.at.saturating_add(u64::try_from(self.held_bytes).unwrap_or(u64::MAX))
+    }
 }
 
 impl Stream<'_> {
-    /// Takes it all, beginning with the first answer, which begins at offset 0. The number of bytes.
+    /// Takes it all, beginning with the first answer if that has the first bytes. The number of bytes.
     pub(super) async fn run(
         &self,
         first: First,
         stop: &CancellationToken,
     ) -> Result<u64, RangeFailure> {
         let running = self.digests.iter().map(|digest| Checksummer::new(digest.algorithm()));
-        let mut state =
-            State { at: 0, held: Vec::new(), held_bytes: 0, running: running.collect(), wrong: 0 };
+        let mut state = State {
+            at: 0,
+            held: Vec::new(),
+            held_bytes: 0,
+            running: running.collect(),
+            wrong: (0, 0),
+        };
         let mut retries = Retries::new(self.max_tries);
-        let mut opened = first.content.map(|(_, answer)| answer);
-        if opened.is_none() || self.length == Some(0) {
+        let mut best = 0;
+        let mut opened = first.content.filter(|part| part.range.start == 0);
+        if self.length == Some(0) {
             compare(state.running, self.digests)?;
             return Ok(0);
         }
         loop {
-            let before = state.at;
             let outcome = tokio::select! {
                 outcome = Box::pin(self.attempt(opened.take(), &mut state)) => outcome,
                 () = self.progress.watch() => Ok(()),
@@ -100,7 +112,9 @@ impl Stream<'_> {
                 Err(RangeFailure::Failed(failure)) => failure,
                 Err(other) => return Err(other),
             };
-            if state.at > before {
+            // What came before and had to be given up is no progress.
+            if state.at > best {
+                best = state.at;
                 retries.progressed();
             }
             (state.held, state.held_bytes) = (Vec::new(), 0);
@@ -137,16 +151,39 @@ impl Stream<'_> {
         }
     }
 
-    async fn attempt(&self, opened: Option<Answer>, state: &mut State) -> Result<(), RangeFailure> {
-        let mut answer = match (opened, self.has_ranges, self.length) {
-            (Some(answer), ..) => answer,
-            (None, true, Some(length)) => {
-                open_range(self.client, self.source, &(state.at..length), length).await?.0
+    async fn attempt(
+        &self,
+        mut opened: Option<Part>,
+        state: &mut State,
+    ) -> Result<(), RangeFailure> {
+        loop {
+            let part = match (opened.take(), self.has_ranges, self.length) {
+                (Some(part), ..) => part,
+                (None, true, Some(length)) => {
+                    open_range(self.client, self.source, &(state.end()..length), length).await?
+                }
+                (None, ..) => open_whole(self.client, self.source, self.length).await?,
+            };
+            let end = part.range.end;
+            self.take(part, state).await?;
+            match self.length {
+                // The server sends less at once than it was asked for.
+                Some(length) if self.has_ranges && state.end() == end && end < length => {}
+                Some(length) if state.end() < length => {
+                    return Err(Failure::broken_answer("an answer ended too early").into());
+                }
+                _ => return Ok(self.pass_on(state).await?),
             }
-            (None, ..) => self.whole().await?,
-        };
-        while let Some(bytes) = answer.content.next().await? {
-            let mut bytes = bytes;
+        }
+    }
+
+    async fn take(&self, part: Part, state: &mut State) -> Result<(), Failure> {
+        let Part { range, mut answer } = part;
+        while let Some(mut bytes) = answer.content.next().await? {
+            let left = range.end.saturating_sub(state.end());
+            if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > left {
+                return Err(Failure::broken_answer("an answer has more bytes than it said"));
+            }
             while !bytes.is_empty() {
                 let room = self.room(state);
                 let piece = bytes.split_to(room.min(bytes.len()));
@@ -157,19 +194,7 @@ impl Stream<'_> {
                 }
             }
         }
-        self.pass_on(state).await?;
-        match self.length {
-            Some(length) if state.at < length => {
-                Err(Failure::broken_answer("an answer ended too early").into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn whole(&self) -> Result<Answer, RangeFailure> {
-        let request = crate::client::Request::new(http::Method::GET, self.source.url.clone());
-        let answer = self.client.fetch(&request).await?;
-        Ok(answer.expect_success(self.client.clock())?)
+        Ok(())
     }
 
     /// What may still be held: up to the end of a group, so that it can be verified.
@@ -197,12 +222,13 @@ impl Stream<'_> {
                 pieces.iter().for_each(|piece| hasher.update(piece));
             }
             if !hasher.is_some_and(|hasher| groups.verify_hashed(&hasher)) {
-                state.wrong = state.wrong.saturating_add(1);
+                let before = if state.wrong.0 == index { state.wrong.1 } else { 0 };
+                state.wrong = (index, before.saturating_add(1));
                 let what = format!("group {index} (from byte {} on) came wrong", state.at);
-                return if state.wrong < 3 {
+                return if state.wrong.1 < 3 {
                     Err(Failure::broken_answer(what))
                 } else {
-                    Err(Failure::verification(format!("{what} {} times", state.wrong)))
+                    Err(Failure::verification(format!("{what} {} times", state.wrong.1)))
                 };
             }
         }

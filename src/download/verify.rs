@@ -3,9 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-use http::Method;
-use url::Url;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::part::PartFile;
 use super::plan::Spans;
@@ -52,20 +50,20 @@ pub fn as_blake3(checksum: &Checksum) -> Option<Blake3Digest> {
         .flatten()
 }
 
-/// Fetches the list of an upload's groups and checks it against the root. `None` when the server
-/// has none.
+/// Fetches the list of the groups of the upload that this request is for, and checks it against the
+/// root. `None` when the server has none.
 ///
 /// # Errors
 /// A failure of the network, or a list that is not that of this root.
 pub async fn fetch_groups(
     client: &Client,
-    upload: &Url,
+    upload: &Request,
     root: Blake3Digest,
     length: u64,
 ) -> Result<Option<VerifiedGroups>, Failure> {
-    let mut url = upload.clone();
-    url.set_path(&format!("{}/tree", upload.path()));
-    let mut answer = client.fetch(&Request::new(Method::GET, url)).await?;
+    let mut request = upload.clone();
+    request.url.set_path(&format!("{}/tree", upload.url.path()));
+    let mut answer = client.fetch(&request).await?;
     if !answer.status.is_success() {
         let failure = answer.failure(client.clock());
         answer.finish().await;
@@ -87,11 +85,12 @@ pub async fn fetch_groups(
 /// This blocks.
 ///
 /// # Errors
-/// The disk.
+/// The disk; or `stop` became true.
 pub fn matching_groups(
     groups: &VerifiedGroups,
     path: &Path,
     part: Option<&PartFile>,
+    stop: &AtomicBool,
 ) -> Result<Spans, Failure> {
     let failed = |error| Failure::disk("read", path, error);
     let file = File::open(path).map_err(failed)?;
@@ -99,6 +98,7 @@ pub fn matching_groups(
     let mut spans = Spans::default();
     let mut buffer = vec![0; usize::try_from(GROUP_BYTES).unwrap_or_default()];
     for index in 0..groups.groups() {
+        unless_stopped(stop)?;
         let Some(range) = groups.group_range(index).filter(|range| range.end <= length) else {
             break;
         };
@@ -118,35 +118,51 @@ pub fn matching_groups(
 /// Whether a local file has all groups, and nothing else. This blocks.
 ///
 /// # Errors
-/// The disk.
-pub fn is_whole(groups: &VerifiedGroups, path: &Path) -> Result<(bool, Spans), Failure> {
+/// The disk; or `stop` became true.
+pub fn is_whole(
+    groups: &VerifiedGroups,
+    path: &Path,
+    stop: &AtomicBool,
+) -> Result<(bool, Spans), Failure> {
     let metadata = path.metadata().map_err(|error| Failure::disk("look at", path, error))?;
-    let spans = matching_groups(groups, path, None)?;
+    let spans = matching_groups(groups, path, None, stop)?;
     let whole = metadata.len() == groups.length() && spans.contains(0..groups.length());
     // Of no bytes there are no groups, but the root.
     Ok((whole && (groups.groups() > 0 || groups_of(metadata.len()) == 0), spans))
 }
 
-/// Compares a whole file with its digests. This blocks.
+/// Compares the first `length` bytes of a file with their digests. This blocks.
 ///
 /// # Errors
-/// The disk, or a digest that differs.
-pub fn check_digests(part: &PartFile, length: u64, digests: &[Checksum]) -> Result<(), Failure> {
+/// The disk, or a digest that differs; or `stop` became true.
+pub fn check_digests(
+    path: &Path,
+    length: u64,
+    digests: &[Checksum],
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
     let mut running: Vec<Checksummer> =
         digests.iter().map(|digest| Checksummer::new(digest.algorithm())).collect();
     if running.is_empty() {
         return Ok(());
     }
+    let failed = |error| Failure::disk("read", path, error);
+    let file = File::open(path).map_err(failed)?;
     let mut buffer = vec![0; usize::try_from(GROUP_BYTES).unwrap_or_default()];
     let mut at = 0;
     while at < length {
+        unless_stopped(stop)?;
         let bytes = length.saturating_sub(at).min(GROUP_BYTES);
         let buffer = &mut buffer[..usize::try_from(bytes).unwrap_or_default()];
-        part.read(at, buffer)?;
+        file.read_exact_at(buffer, at).map_err(failed)?;
         running.iter_mut().for_each(|running| running.update(buffer));
         at = at.saturating_add(bytes);
     }
     compare(running, digests)
+}
+
+fn unless_stopped(stop: &AtomicBool) -> Result<(), Failure> {
+    if stop.load(Ordering::Relaxed) { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
 /// Compares finished digests with those that were expected.

@@ -22,19 +22,20 @@ use tokio_util::sync::CancellationToken;
 use self::worker::Worker;
 use super::journal::{Journal, Validator};
 use super::part::PartFile;
-use super::plan::{Plan, Spans};
-use super::source::{RangeFailure, Source};
-use crate::client::failure::Failure;
+use super::plan::Plan;
+use super::source::{Part, RangeFailure, Source};
+use crate::client::failure::{Failure, FailureKind};
 use crate::client::report::Progress;
-use crate::client::{Answer, Client};
+use crate::client::{Client, blocking, joined};
 use crate::protocol::tree::VerifiedGroups;
 
 /// The journal is written so often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The part file is synced so often, for the case that the power fails …
 const SYNC_EVERY: Duration = Duration::from_secs(5);
-/// … and after so many bytes, so that little is left to do for the sync at the end.
-const SYNC_BYTES: u64 = 128 << 20;
+/// … and after so many bytes, so that the disk is at work from the beginning and little is left to do
+/// for the sync at the end.
+const SYNC_BYTES: u64 = 32 << 20;
 /// Whether that many came is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -44,13 +45,15 @@ pub(super) struct Shared {
     pub(super) progress: Progress,
     pub(super) name: String,
     pub(super) sources: Arc<Vec<Source>>,
+    /// The number of the source that answered first: its file is the one that is fetched.
+    pub(super) first_source: usize,
     /// The state of the file that is fetched.
     pub(super) validator: Validator,
     /// Whether the content is known to be right by a digest, whoever sends it.
     pub(super) is_pinned: bool,
     pub(super) length: u64,
     pub(super) part: PartFile,
-    pub(super) groups: Option<VerifiedGroups>,
+    pub(super) groups: Option<Arc<VerifiedGroups>>,
     pub(super) plan: Mutex<Plan>,
     pub(super) max_tries: u32,
     pub(super) begin: Instant,
@@ -64,10 +67,9 @@ impl Shared {
         self.begin.elapsed()
     }
 
-    /// Whether bytes of this source may stand beside those of the first one.
-    fn is_mirror(&self, source: &Source) -> bool {
-        let own = source.validator();
-        let own = own.as_ref().and_then(Validator::strong_etag);
+    /// Whether bytes of this state of a file may stand beside those of the first source.
+    fn is_mirror(&self, validator: &Validator) -> bool {
+        let own = validator.strong_etag();
         self.is_pinned || own.is_some() && own == self.validator.strong_etag()
     }
 }
@@ -76,13 +78,14 @@ impl Shared {
 /// returns, also after a failure and when `stop` was cancelled.
 pub(super) async fn run(
     shared: &Arc<Shared>,
-    opened: Option<(u64, Answer)>,
+    opened: Option<Part>,
     max_connections: usize,
     journal: &Arc<Mutex<Journal>>,
     stop: &CancellationToken,
 ) -> Result<(), RangeFailure> {
     let halt = stop.child_token();
-    let mut crew = Crew { shared, workers: JoinSet::new(), halt: halt.clone(), spawned: 0 };
+    let (workers, refusals) = (JoinSet::new(), Refusals::default());
+    let mut crew = Crew { shared, workers, halt: halt.clone(), spawned: 0, refusals };
     crew.spawn(opened);
     let mut keeper = Keeper::new(shared, journal);
     let outcome = crew.run(max_connections, &mut keeper, stop).await;
@@ -98,10 +101,11 @@ struct Crew<'a> {
     workers: JoinSet<Result<(), RangeFailure>>,
     halt: CancellationToken,
     spawned: usize,
+    refusals: Refusals,
 }
 
 impl Crew<'_> {
-    fn spawn(&mut self, opened: Option<(u64, Answer)>) {
+    fn spawn(&mut self, opened: Option<Part>) {
         let (shared, stop) = (Arc::clone(self.shared), self.halt.clone());
         let worker = Worker { shared, number: self.spawned, stop };
         self.workers.spawn(worker.run(opened));
@@ -124,8 +128,11 @@ impl Crew<'_> {
                     Some(Ok(ended)) => self.ended(ended)?,
                     Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
                 },
-                () = sleep_until(ramp.at), if self.spawned < max_connections => {
-                    for _ in 0..ramp.more(shared).min(max_connections - self.spawned) {
+                () = sleep_until(ramp.at.max(self.refusals.until)),
+                    if self.workers.len() < max_connections =>
+                {
+                    let most = self.refusals.most_more().min(max_connections - self.workers.len());
+                    for _ in 0..ramp.more(shared).min(most) {
                         self.spawn(None);
                     }
                 }
@@ -140,18 +147,55 @@ impl Crew<'_> {
 
     /// A connection ended. That is a failure of the whole only if no other is left, or none would
     /// do better.
-    fn ended(&self, ended: Result<(), RangeFailure>) -> Result<(), RangeFailure> {
+    fn ended(&mut self, ended: Result<(), RangeFailure>) -> Result<(), RangeFailure> {
         match ended {
             Err(RangeFailure::Failed(failure))
-                if !self.workers.is_empty() && failure.is_transient() =>
+                if !self.workers.is_empty()
+                    && matches!(failure.kind(), FailureKind::Network | FailureKind::Status) =>
             {
-                let left = self.workers.len();
-                let message = format!("{failure}; going on with {left} connections at most");
-                self.shared.progress.reporter().note(&self.shared.name, &message);
+                if self.refusals.add(Instant::now()) {
+                    let left = self.workers.len();
+                    let message = format!("{failure}; going on with {left} connections for now");
+                    self.shared.progress.reporter().note(&self.shared.name, &message);
+                }
                 Ok(())
             }
             ended => ended,
         }
+    }
+}
+
+/// Connections that came to nothing: another one is tried after a while, each time after a longer one.
+#[derive(Debug)]
+struct Refusals {
+    count: u32,
+    until: Instant,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { count: 0, until: Instant::now() }
+    }
+}
+
+impl Refusals {
+    const FIRST_PAUSE: Duration = Duration::from_secs(5);
+    const MOST_DOUBLINGS: u32 = 6;
+
+    /// One more. Whether it is the first one; those that come together count once.
+    fn add(&mut self, now: Instant) -> bool {
+        if self.count == 0 || now >= self.until {
+            let doublings = self.count.min(Self::MOST_DOUBLINGS);
+            self.until = now + Self::FIRST_PAUSE.saturating_mul(1 << doublings);
+            self.count = self.count.saturating_add(1);
+            return self.count == 1;
+        }
+        false
+    }
+
+    /// How many may be opened at once now.
+    fn most_more(&self) -> usize {
+        if self.count == 0 { usize::MAX } else { 1 }
     }
 }
 
@@ -203,7 +247,7 @@ struct Keeper {
     look_at: Instant,
     synced_at: Instant,
     synced_bytes: u64,
-    syncing: Option<JoinHandle<Result<Spans, Failure>>>,
+    syncing: Option<JoinHandle<Result<(), Failure>>>,
 }
 
 impl Keeper {
@@ -215,13 +259,12 @@ impl Keeper {
         Self { shared, journal, at, look_at, synced_at: now, synced_bytes, syncing: None }
     }
 
-    /// Takes note of a sync that has ended. One may take its time: nobody waits for it here.
+    /// Looks at a sync that has ended. One may take its time: nobody waits for it here.
     async fn harvest(&mut self) -> Result<(), Failure> {
-        if let Some(syncing) = self.syncing.take_if(|syncing| syncing.is_finished()) {
-            let synced = joined(syncing).await?;
-            self.journal.lock().synced(synced);
+        match self.syncing.take_if(|syncing| syncing.is_finished()) {
+            Some(syncing) => joined(syncing).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Starts a sync when it is time for one.
@@ -236,24 +279,27 @@ impl Keeper {
             return Ok(());
         }
         (self.synced_at, self.synced_bytes) = (now, bytes);
-        let shared = Arc::clone(&self.shared);
+        let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
         self.syncing = Some(spawn_blocking(move || {
-            let before = shared.plan.lock().checkpoint();
-            shared.part.sync().map(|()| before)
+            let synced = shared.plan.lock().checkpoint();
+            shared.part.sync()?;
+            let written = shared.plan.lock().checkpoint();
+            let make_durable = journal.lock().synced(synced, written)?;
+            make_durable()
         }));
         Ok(())
     }
 
-    /// Notes what is written, and what was synced meanwhile.
+    /// Notes what is written.
     async fn save(&mut self) -> Result<(), Failure> {
         self.harvest().await?;
         let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
-        let saved = spawn_blocking(move || {
+        self.at = Instant::now() + SAVE_EVERY;
+        blocking(move || {
             let there = shared.plan.lock().checkpoint();
             journal.lock().written(there)
-        });
-        self.at = Instant::now() + SAVE_EVERY;
-        joined(saved).await
+        })
+        .await
     }
 
     async fn end(mut self) -> Result<(), Failure> {
@@ -264,13 +310,6 @@ impl Keeper {
             return Ok(());
         }
         self.save().await
-    }
-}
-
-async fn joined<T>(task: JoinHandle<T>) -> T {
-    match task.await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -286,5 +325,19 @@ mod tests {
         assert_eq!(wanted(20 * MIB, 5 * MIB), 0, "it is nearly there");
         assert_eq!(wanted(1000 * MIB, 1000 * MIB), 0, "nothing holds it back");
         assert_eq!(wanted(1000 * MIB, 100_000 * MIB), 1, "it takes long all the same");
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again_after_longer_and_longer_times() {
+        let begin = Instant::now();
+        let mut refusals = Refusals { count: 0, until: begin };
+        assert_eq!(refusals.most_more(), usize::MAX);
+        assert!(refusals.add(begin) && !refusals.add(begin), "it is told once");
+        assert_eq!((refusals.most_more(), refusals.until - begin), (1, Duration::from_secs(5)));
+        for expected_s in [10, 20, 40, 80, 160, 320, 320] {
+            let now = refusals.until;
+            assert!(!refusals.add(now) && !refusals.add(now));
+            assert_eq!(refusals.until - now, Duration::from_secs(expected_s));
+        }
     }
 }

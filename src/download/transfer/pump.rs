@@ -8,10 +8,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::store::Batch;
+use super::store::{Batch, Origin};
 use crate::client::Answer;
 use crate::client::failure::Failure;
-use crate::download::plan::ClaimId;
 use crate::protocol::tree::GROUP_BYTES;
 
 /// Bytes are not held back longer than this, or a kill would lose them.
@@ -21,22 +20,22 @@ const MAX_AGE: Duration = Duration::from_millis(400);
 /// twice the processor time).
 const BATCH_BYTES: u64 = 128 << 10;
 
-/// Takes bytes from an answer until its claim, or the answer, ends. What came is in the file when it
-/// returns, also when it fails.
+/// Takes bytes from an answer until its claim, or the answer, ends. What came of the claim is in the
+/// file when it returns, also when it fails.
 ///
 /// It writes where it reads, and so blocks its thread for as long as the kernel takes for a copy to
 /// its cache, or makes a writer wait: whoever runs it has a thread for each connection.
 pub(super) struct Pump<'a> {
     shared: &'a Arc<Shared>,
-    id: ClaimId,
+    from: Origin,
     batch: Batch,
     /// All bytes that came.
     pub(super) came: u64,
 }
 
 impl<'a> Pump<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, id: ClaimId, start: u64) -> Self {
-        Self { shared, id, batch: Batch::new(start, shared.groups.is_some()), came: 0 }
+    pub(super) fn new(shared: &'a Arc<Shared>, from: Origin, start: u64) -> Self {
+        Self { shared, from, batch: Batch::new(start, shared.groups.is_some()), came: 0 }
     }
 
     /// `available` is how many bytes the answer says that it has.
@@ -63,7 +62,7 @@ impl<'a> Pump<'a> {
                 return Err(Failure::broken_answer("an answer ended before its range did"));
             };
             // Another connection may have taken the rest over, or all of it.
-            let Some(claim_end) = self.shared.plan.lock().end_of(self.id) else { return Ok(()) };
+            let Some(claim_end) = self.claim_end() else { return Ok(()) };
             let end = claim_end.min(answer_end);
             let room = usize::try_from(end.saturating_sub(self.batch.end())).unwrap_or(usize::MAX);
             let is_last = bytes.len() >= room;
@@ -80,6 +79,12 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
+    /// Where its claim ends; `None` when another connection has it, or the source was found to lie.
+    fn claim_end(&self) -> Option<u64> {
+        let source = &self.shared.sources[self.from.source];
+        self.shared.plan.lock().end_of(self.from.claim).filter(|_| source.is_usable())
+    }
+
     /// The next bytes, or the end of the answer; `None` when there is to be no more.
     async fn next(
         &mut self,
@@ -94,7 +99,7 @@ impl<'a> Pump<'a> {
                 () = stop.cancelled() => return Ok(None),
                 next = &mut next => return next.map(Some),
                 () = sleep_until(look) => {
-                    if self.shared.plan.lock().end_of(self.id).is_none() {
+                    if self.claim_end().is_none() {
                         return Ok(None);
                     }
                     self.flush()?;
@@ -123,6 +128,6 @@ impl<'a> Pump<'a> {
         if self.batch.bytes() == 0 {
             return Ok(());
         }
-        self.shared.store(self.id, &mut self.batch)
+        self.shared.store(self.from, &mut self.batch)
     }
 }

@@ -6,12 +6,20 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Shared;
-use crate::client::failure::Failure;
+use crate::client::failure::{Failure, shown};
 use crate::download::plan::ClaimId;
 use crate::protocol::tree::{GROUP_BYTES, GroupHasher};
 
 /// A group that came wrong so often will come wrong again.
 const MAX_WRONG: u32 = 3;
+
+/// Whose bytes they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) claim: ClaimId,
+    /// The number of the source that sends them.
+    pub(super) source: usize,
+}
 
 /// Bytes of one claim that go to the file at once, and the hash of their group so far.
 #[derive(Debug)]
@@ -38,6 +46,20 @@ impl Batch {
         }
         self.bytes = self.bytes.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         self.pieces.push(piece);
+    }
+
+    /// Lets go of what lies beyond its first `bytes` bytes.
+    fn cut(&mut self, bytes: u64) {
+        while self.bytes > bytes
+            && let Some(mut last) = self.pieces.pop()
+        {
+            let length = u64::try_from(last.len()).unwrap_or(u64::MAX);
+            self.bytes = self.bytes.saturating_sub(length);
+            if self.bytes < bytes {
+                last.truncate(usize::try_from(bytes - self.bytes).unwrap_or(usize::MAX));
+                self.push(last);
+            }
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -79,16 +101,19 @@ impl Batch {
 }
 
 impl Shared {
-    /// Writes a batch to the file, counts it and empties it. A group that turns out wrong is left to
-    /// be fetched again.
-    pub(super) fn store(&self, id: ClaimId, batch: &mut Batch) -> Result<(), Failure> {
-        let stored = self.store_held(id, batch);
+    /// Writes a batch to the file, counts it and empties it; of a claim that was taken over nothing
+    /// is written. A group that turns out wrong is left to be fetched again.
+    pub(super) fn store(&self, from: Origin, batch: &mut Batch) -> Result<(), Failure> {
+        let stored = self.store_held(from, batch);
         // Also after a failure: nothing is stored twice.
         batch.empty();
         stored
     }
 
-    fn store_held(&self, id: ClaimId, batch: &mut Batch) -> Result<(), Failure> {
+    fn store_held(&self, from: Origin, batch: &mut Batch) -> Result<(), Failure> {
+        let id = from.claim;
+        let Some(mine) = self.plan.lock().writing(id, batch.bytes) else { return Ok(()) };
+        batch.cut(mine);
         self.part.write(batch.at, &batch.pieces)?;
         batch.hash();
         let complete = {
@@ -99,23 +124,27 @@ impl Shared {
             complete
         };
         for index in complete {
-            let is_right = match (&batch.hasher, &self.groups) {
-                // What was hashed on the way need not be read again. If it was wrong, or not all of
-                // it, the file decides.
-                (Some(hasher), Some(groups)) if hasher.index() == index => {
-                    groups.verify_hashed(hasher) || self.is_right_in_file(index)?
-                }
+            // What was hashed on the way need not be read again. If it was wrong, or not all of it,
+            // the file decides.
+            let hasher = batch.hasher.as_ref().filter(|hasher| hasher.index() == index);
+            let is_right = match (hasher, &self.groups) {
+                (Some(hasher), Some(groups)) if groups.verify_hashed(hasher) => true,
                 _ => self.is_right_in_file(index)?,
             };
             if is_right {
                 self.plan.lock().verified(index);
-            } else {
-                let bytes = self.plan.lock().rejected(index);
-                self.progress.take_back(bytes);
-                self.came_wrong(index)?;
+                continue;
             }
+            let bytes = self.plan.lock().rejected(index);
+            self.progress.take_back(bytes);
+            let came_whole = hasher.is_some() && batch.end() == self.group_end(index);
+            self.came_wrong(index, came_whole.then_some(from.source))?;
         }
         Ok(())
+    }
+
+    fn group_end(&self, index: u64) -> u64 {
+        index.saturating_add(1).saturating_mul(GROUP_BYTES).min(self.length)
     }
 
     fn is_right_in_file(&self, index: u64) -> Result<bool, Failure> {
@@ -130,16 +159,30 @@ impl Shared {
         Ok(groups.verify(index, &bytes))
     }
 
-    fn came_wrong(&self, index: u64) -> Result<(), Failure> {
+    /// `source` is who sent all of the group, if one did: that one is not asked any more as long as
+    /// there are others.
+    fn came_wrong(&self, index: u64, source: Option<usize>) -> Result<(), Failure> {
+        let start = index.saturating_mul(GROUP_BYTES);
+        let what = format!("group {index} (bytes {start} to {})", self.group_end(index) - 1);
+        if let Some(number) = source
+            && self
+                .sources
+                .iter()
+                .enumerate()
+                .any(|(other, one)| other != number && one.is_usable())
+        {
+            let source = &self.sources[number];
+            source.give_up();
+            let url = shown(&source.url);
+            let message = format!("{url} is not asked any more: it sent wrong bytes as {what}");
+            return Err(Failure::broken_answer(message));
+        }
         let times = {
             let mut wrong = self.wrong.lock();
             let times = wrong.entry(index).or_insert(0_u32);
             *times = times.saturating_add(1);
             *times
         };
-        let start = index.saturating_mul(GROUP_BYTES);
-        let end = start.saturating_add(GROUP_BYTES).min(self.length);
-        let what = format!("group {index} (bytes {start} to {})", end.saturating_sub(1));
         if times >= MAX_WRONG {
             return Err(Failure::verification(format!(
                 "{what} is not what the digest promises, and came wrong {times} times; \

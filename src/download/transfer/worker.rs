@@ -9,17 +9,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::pump::Pump;
-use crate::client::Answer;
+use super::store::Origin;
 use crate::client::failure::{Failure, shown};
 use crate::client::retry::{Retries, random};
 use crate::download::plan::Granted;
-use crate::download::source::{RangeFailure, Source, open_range};
+use crate::download::source::{Part, RangeFailure, Source, open_range, validator_of};
 
 /// Who is free looks again after this time at the latest.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// An answer that is there already, and where its content begins.
-pub(super) type Opened = Option<(u64, Answer)>;
+/// An answer that is there already.
+pub(super) type Opened = Option<Part>;
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
@@ -49,7 +49,7 @@ impl Worker {
                 other => return Err(other),
             };
             // A server that does not want so many connections says so to the new ones.
-            if self.number > 0 && !has_moved && others && failure.is_transient() {
+            if self.number > 0 && !has_moved && others {
                 return Err(failure.into());
             }
             let (wait, failure) = retries.after(failure, random())?;
@@ -96,32 +96,32 @@ impl Worker {
     ) -> (u64, Result<(), RangeFailure>) {
         let shared = &self.shared;
         let start = granted.range.start;
-        let (answer, available) = match opened.take() {
-            Some((from, answer)) if from == start => (answer, shared.length.saturating_sub(from)),
+        let (part, source) = match opened.take() {
+            Some(part) if part.range.start == start => (part, shared.first_source),
             _ => match self.open(granted, retries).await {
                 Ok(opened) => opened,
                 Err(failure) => return (0, Err(failure)),
             },
         };
-        let mut pump = Pump::new(shared, granted.id, start);
-        let outcome = pump.run(answer, available, &self.stop).await;
+        let available = part.range.end.saturating_sub(start);
+        let mut pump = Pump::new(shared, Origin { claim: granted.id, source }, start);
+        let outcome = pump.run(part.answer, available, &self.stop).await;
         (pump.came, outcome.map_err(RangeFailure::from))
     }
 
-    /// Asks one of the sources, another one after each failure.
+    /// Asks one of the sources, another one after each failure. The answer, and the source's number.
     async fn open(
         &self,
         granted: &Granted,
         retries: &Retries,
-    ) -> Result<(Answer, u64), RangeFailure> {
+    ) -> Result<(Part, usize), RangeFailure> {
         let shared = &self.shared;
-        let usable: Vec<&Source> =
-            shared.sources.iter().filter(|source| source.is_usable()).collect();
+        let usable: Vec<(usize, &Source)> =
+            shared.sources.iter().enumerate().filter(|(_, source)| source.is_usable()).collect();
         let turn = usize::try_from(retries.failed()).unwrap_or_default().wrapping_add(self.number);
-        let Some(source) = usable.get(turn % usable.len().max(1)) else {
+        let Some((number, source)) = usable.get(turn % usable.len().max(1)).copied() else {
             return Err(Failure::unusable("no server is left to ask").into());
         };
-        let was_known = source.validator().is_some();
         let opening = open_range(&shared.client, source, &granted.range, shared.length);
         let opened = tokio::select! {
             opened = opening => opened,
@@ -129,14 +129,20 @@ impl Worker {
         };
         let is_only = usable.len() == 1;
         let why = match opened {
-            Ok(opened) if was_known || shared.is_mirror(source) => return Ok(opened),
-            Ok(_) if is_only => {
-                return Err(RangeFailure::Changed(format!(
-                    "{} has another file",
-                    shown(&source.url)
-                )));
+            Ok(part) => {
+                let now = validator_of(&part.answer);
+                if number == shared.first_source || shared.is_mirror(&now) {
+                    if source.validator().is_none() {
+                        source.set_validator(now);
+                    }
+                    return Ok((part, number));
+                }
+                if is_only {
+                    let how = format!("{} has another file", shown(&source.url));
+                    return Err(RangeFailure::Changed(how));
+                }
+                "has perhaps another file".to_owned()
             }
-            Ok(_) => "has perhaps another file".to_owned(),
             Err(RangeFailure::Failed(failure)) if failure.is_transient() || is_only => {
                 return Err(failure.into());
             }
