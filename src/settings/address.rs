@@ -53,9 +53,10 @@ impl PublicUrl {
         let uri: Uri = text.parse().ok()?;
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
         let has_host = uri.authority().is_some_and(is_host_and_port);
-        // `Uri` drops a fragment without a word, so its parts are compared with the whole.
         let path = BasePath::parse(uri.path())?;
-        let is_whole = text.ends_with(path.as_str()) && uri.query().is_none();
+        // `Uri` drops a fragment without a word.
+        let is_whole =
+            text.ends_with(path.as_str()) && !text.contains('#') && uri.query().is_none();
         (is_web && has_host && is_whole).then(|| Self(text.to_owned()))
     }
 
@@ -165,6 +166,7 @@ mod tests {
             "https://example.org/../",
             "https://example.org/files/?a=/",
             "https://example.org/files/#a/",
+            "https://example.org/#/",
             "https://me@example.org/files/",
             "ftp://example.org/files/",
             "https:///files/",
