@@ -228,6 +228,12 @@ impl Engine {
         Ok(computed)
     }
 
+    /// Whether the BLAKE3 digest of a complete upload is computed when its parts are joined.
+    pub fn is_digest_to_come(&self, upload: &Upload) -> bool {
+        let is_in_parts = matches!(upload.placement(), Placement::Parts { .. });
+        self.policy.keeps_tree && is_in_parts && upload.is_complete() && upload.digest().is_none()
+    }
+
     /// Frees the bytes of an upload that became gone while they were worked on.
     pub(super) async fn remove_if_gone(&self, id: UploadId) -> Result<(), StorageError> {
         let now = self.records.load(id).await?;

@@ -113,7 +113,7 @@ async fn tree(
     upload: Upload,
     parts: &Parts,
 ) -> Result<Response<ResponseBody>, Fault> {
-    let Some(root) = upload.digest() else { return Ok(without_tree(&upload)) };
+    let Some(root) = upload.digest() else { return Ok(without_tree(engine, &upload)) };
     let validators = Validators {
         etag: format!("\"{root}.tree\""),
         alias: String::new(),
@@ -163,8 +163,8 @@ async fn next_of_tree(
 }
 
 /// There is no digest that a list could be checked against: not yet, or not at all.
-fn without_tree(upload: &Upload) -> Response<ResponseBody> {
-    if upload.wake() != upload.expires() {
+fn without_tree(engine: &Engine, upload: &Upload) -> Response<ResponseBody> {
+    if engine.is_digest_to_come(upload) {
         return later("the digest of this upload is still being computed; ask again in a moment");
     }
     let problem = "this upload was received without a tree (setting `tree`)";

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use futures_util::poll;
 
 use super::*;
+use crate::engine::Policy;
 use crate::engine::tests::{CONTENT, World, declared, id, let_others_run, new};
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::units::Timestamp;
@@ -43,6 +44,22 @@ async fn a_part_that_was_given_its_bytes_is_waited_for_until_they_are_in_place()
     let_others_run().await;
     assert!(!is_in_parts(&world.record(part).await));
     assert_eq!(world.engine.retrieve_offset(whole).await.unwrap().offset(), Some(5));
+}
+
+#[tokio::test]
+async fn a_digest_is_to_come_of_parts_that_are_to_be_joined_with_a_tree() {
+    for keeps_tree in [true, false] {
+        let world = World::of(Policy { keeps_tree, ..Policy::default() });
+        let part = world.complete(1, Kind::Partial).await;
+        let turn = world.engine.work_turn.acquire().await.unwrap();
+        let whole = world.create(made_of(&[part]), ReprDigests::default()).await.unwrap();
+        // It expires before it is to be joined.
+        let upload = world.record(whole).await.expiring(Some(Timestamp(0)));
+        assert_eq!(world.engine.is_digest_to_come(&upload), keeps_tree);
+        drop(turn);
+        let_others_run().await;
+        assert!(!world.engine.is_digest_to_come(&world.record(whole).await));
+    }
 }
 
 #[tokio::test]
