@@ -58,3 +58,15 @@ async fn what_a_proxy_may_have_understood_otherwise_is_refused() {
     assert_eq!(server.offset(&path).await, 0);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn no_method_is_refused_by_naming_it_among_those_that_are_allowed() {
+    let server = TestServer::start().await;
+    let marked = server.request("PUT", "/files/", TUS, b"").await;
+    assert_eq!((marked.status, &*marked.fields["allow"]), (405, "POST, OPTIONS"));
+    let unmarked = server.request("PUT", "/files/", "", b"").await;
+    assert_eq!(unmarked.status, 412, "{}", unmarked.text());
+    let creation = server.request("PUT", "/files/", "Upload-Complete: ?0\r\n", b"").await;
+    assert_eq!(creation.status, 201, "{}", creation.text());
+    server.stop().await;
+}

@@ -4,9 +4,9 @@ use http::header::{CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, Method};
 
 use super::{
-    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, METHOD_OVERRIDE, REPR_DIGEST, TUS_RESUMABLE,
-    UPLOAD_CHECKSUM, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA,
-    UPLOAD_METHODS, UPLOAD_OFFSET, VERSION,
+    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, CREATION_METHODS, METHOD_OVERRIDE, REPR_DIGEST,
+    TUS_RESUMABLE, UPLOAD_CHECKSUM, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH,
+    UPLOAD_METADATA, UPLOAD_METHODS, UPLOAD_OFFSET, VERSION,
 };
 use crate::protocol::checksum::Checksum;
 use crate::protocol::digest::Blake3Digest;
@@ -55,6 +55,11 @@ pub fn decode(head: &RequestHead<'_>, limits: &Limits) -> Result<Operation, Refu
         Target::Collection if method == Method::POST => {
             require_version(is_tus)?;
             return decode_creation(head, limits).map(Operation::Create);
+        }
+        // Of the IETF protocol it would be a creation.
+        Target::Collection if method == Method::PUT => {
+            require_version(is_tus)?;
+            return Err(not_allowed(&method, CREATION_METHODS));
         }
         Target::Collection => return Err(not_allowed(&method, COLLECTION_METHODS)),
         Target::Upload(None) => return Err(Refusal::NotFound),

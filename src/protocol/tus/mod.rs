@@ -19,6 +19,8 @@ pub const CONTENT_MEDIA_TYPE: &str = "application/offset+octet-stream";
 pub const UPLOAD_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 /// The methods of the collection, as `Allow` names them.
 pub const COLLECTION_METHODS: &str = "POST, PUT, OPTIONS";
+/// Those of them that tus has a use for.
+const CREATION_METHODS: &str = "POST, OPTIONS";
 /// The extensions, without spaces: TUSKit splits at the comma and does not trim.
 const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,\
                           checksum,checksum-trailer,concatenation,concatenation-unfinished";
