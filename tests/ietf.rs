@@ -239,6 +239,7 @@ async fn an_empty_upload_is_complete_only_when_it_is_said_to_be() {
     let path = create(&server, LAST, b"").await;
     assert_eq!(server.request("HEAD", &path, "", b"").await.fields["upload-complete"], "?1");
     assert_eq!(server.get(&path, "").await.content, b"");
+    assert!(!server.file(&path).exists(), "of no bytes there is no file");
     server.stop().await;
 }
 

@@ -106,7 +106,10 @@ impl Appending {
         let first = gatherer.gather(None).await;
         let (ending, end) = match (first.ending, first.bytes) {
             (Some(ending), 0) => {
-                if ending == Ending::Whole && self.admission.completes(offset, true) {
+                let is_completed =
+                    ending == Ending::Whole && self.admission.completes(offset, true);
+                // A new upload has no scratch.
+                if is_completed && !self.is_creation {
                     self.cut_scratch().await;
                 }
                 (ending, offset)
