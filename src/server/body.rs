@@ -41,9 +41,7 @@ pub(super) struct RequestContent {
     /// The peer sends its content only once it is asked for it, so leaving it unread is fine.
     is_waiting_to_be_asked: bool,
     received_bytes: u64,
-    /// The time spent waiting before the wait that is under way.
-    waited: Duration,
-    waiting_since: Option<Instant>,
+    waiting: Waiting,
     timer: Option<Pin<Box<Sleep>>>,
     /// Owns the reading of content that nobody wanted.
     drains: TaskTracker,
@@ -66,8 +64,7 @@ impl RequestContent {
             patience,
             is_waiting_to_be_asked: expects_continue,
             received_bytes: 0,
-            waited: Duration::ZERO,
-            waiting_since: None,
+            waiting: Waiting::default(),
             timer: None,
             drains,
             announcer: None,
@@ -113,26 +110,13 @@ impl RequestContent {
         }
     }
 
-    /// Whether the peer has been too slow; asked while it is waited for.
-    fn is_too_slow(&self, now: Instant) -> bool {
-        let wait = self.waiting_since.map_or(Duration::ZERO, |since| now - since);
-        if wait >= self.patience.idle_timeout {
-            return true;
-        }
-        let waited = self.waited + wait;
-        let least =
-            self.patience.min_rate_bytes_per_s.unwrap_or(0).saturating_mul(waited.as_secs());
-        waited >= self.patience.min_rate_grace && self.received_bytes < least
-    }
-
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
-        let now = Instant::now();
-        let since = *self.waiting_since.get_or_insert(now);
         loop {
-            if self.is_too_slow(Instant::now()) {
+            let idle = self.waiting.go_on(Instant::now());
+            if self.waiting.is_too_long(idle, self.received_bytes, &self.patience) {
                 return Poll::Ready(Piece::TooSlow);
             }
-            let idle_left = (since + self.patience.idle_timeout) - Instant::now();
+            let idle_left = self.patience.idle_timeout.saturating_sub(idle);
             let next = match self.patience.min_rate_bytes_per_s {
                 Some(_) => idle_left.min(RATE_INTERVAL),
                 None => idle_left,
@@ -146,14 +130,48 @@ impl RequestContent {
     }
 }
 
+/// How long a peer was waited for.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// All the time that it was waited for, as far as that is known: between two looks that are
+    /// further apart than [`RATE_INTERVAL`] nobody waited, but the disk had the engine's attention.
+    total: Duration,
+    /// When the wait that is under way began, and when it was looked at last.
+    under_way: Option<(Instant, Instant)>,
+}
+
+impl Waiting {
+    /// The peer is waited for; how long it has been silent.
+    fn go_on(&mut self, now: Instant) -> Duration {
+        let (since, seen) = self.under_way.unwrap_or((now, now));
+        self.total += (now - seen).min(RATE_INTERVAL);
+        self.under_way = Some((since, now));
+        now - since
+    }
+
+    /// Something came.
+    fn end(&mut self, now: Instant) {
+        if self.under_way.is_some() {
+            self.go_on(now);
+            self.under_way = None;
+        }
+    }
+
+    /// Whether the peer has been too slow, now that it is silent.
+    fn is_too_long(&self, idle: Duration, received_bytes: u64, patience: &Connections) -> bool {
+        let min_rate = patience.min_rate_bytes_per_s.unwrap_or(0);
+        let least = min_rate.saturating_mul(self.total.as_secs());
+        idle >= patience.idle_timeout
+            || (self.total >= patience.min_rate_grace && received_bytes < least)
+    }
+}
+
 impl Content for RequestContent {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
         self.is_waiting_to_be_asked = false;
         match self.poll_body(context) {
             Poll::Ready(piece) => {
-                if let Some(since) = self.waiting_since.take() {
-                    self.waited += since.elapsed();
-                }
+                self.waiting.end(Instant::now());
                 if let Piece::Bytes(bytes) = &piece {
                     let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                     self.received_bytes = self.received_bytes.saturating_add(count);
@@ -257,5 +275,36 @@ impl http_body::Body for ResponseBody {
             }
             Self::Stream(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn time_in_which_nobody_asked_is_not_the_peers() {
+        let patience = Connections {
+            min_rate_bytes_per_s: Some(1000),
+            min_rate_grace: Duration::from_secs(5),
+            ..Settings::default().connections
+        };
+        let mut waiting = Waiting::default();
+        let mut now = Instant::now();
+        // Each time the disk takes ten seconds, and bytes are there when the engine asks again.
+        for _ in 0..4 {
+            waiting.go_on(now);
+            now += Duration::from_secs(10);
+            waiting.end(now);
+        }
+        let idle = waiting.go_on(now);
+        assert!(!waiting.is_too_long(idle, 4000, &patience));
+        for _ in 0..5 {
+            now += RATE_INTERVAL;
+            waiting.go_on(now);
+        }
+        let idle = waiting.go_on(now);
+        assert!(waiting.is_too_long(idle, 4000, &patience), "{waiting:?}");
     }
 }
