@@ -52,6 +52,9 @@ fn check_received(
     if offset > MAX_LENGTH {
         return Err(format!("its offset is {offset}, more than a file can have"));
     }
+    if let Some(length) = length.filter(|length| *length > MAX_LENGTH) {
+        return Err(format!("its length is {length}, more than a file can have"));
+    }
     if let Some(length) = length.filter(|length| *length < offset) {
         return Err(format!("its offset is {offset}, beyond its length {length}"));
     }
@@ -125,7 +128,11 @@ mod tests {
         let (frontier, sha256) = (None, None);
         beyond.state = State::Receiving { offset: 2, length: Some(1), frontier, sha256 };
         let huge = received(u64::MAX, None);
-        for wrong in [short, early, waiting, receiving, beyond, huge] {
+        let mut endless = new();
+        let (frontier, sha256) = (None, None);
+        let length = Some(MAX_LENGTH + 1);
+        endless.state = State::Receiving { offset: 2, length, frontier, sha256 };
+        for wrong in [short, early, waiting, receiving, beyond, huge, endless] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }
     }
