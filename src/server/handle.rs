@@ -47,7 +47,8 @@ impl Handler {
     ) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
-        // One that cannot be read is refused when the request is decoded.
+        // One that cannot be read is refused when a request of tus is decoded; the others do not
+        // know the field, and are taken for what they say.
         if let Ok(method) = tus::effective_method(&parts.method, &parts.headers) {
             parts.method = method;
         }

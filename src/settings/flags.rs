@@ -10,8 +10,8 @@ use clap::{Arg, ArgMatches, Command};
 use super::keys;
 use super::sources::CONFIG;
 
-const ABOUT: &str = "Serve resumable uploads (tus 1.0.0) and \
-                     downloads of them";
+const ABOUT: &str = "Serve resumable uploads (tus 1.0.0, and the IETF protocol \
+                     \"Resumable Uploads for HTTP\") and downloads of them";
 
 const AFTER_HELP: &str = "\
 SIZE is a whole number of bytes with an optional unit: 1048576, 64KiB, 10GiB, 10GB.

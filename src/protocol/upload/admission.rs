@@ -76,8 +76,8 @@ impl Upload {
     ///
     /// # Errors
     ///
-    /// `Gone`, `AlreadyComplete`, `OffsetMismatch`, `LengthMismatch`, `LengthBelowOffset`,
-    /// `TooLong`, `BeyondLength`. Nothing changes.
+    /// `FinalUpload`, `Gone`, `AlreadyComplete`, `OffsetMismatch`, `LengthMismatch`,
+    /// `LengthBelowOffset`, `TooLong`, `BeyondLength`, `AppendTooLong`. Nothing changes.
     pub fn admit(&self, append: &Append, limits: &Limits) -> Result<Admission, Refusal> {
         if matches!((&self.kind, &self.state), (Kind::Final(_), State::Complete { .. })) {
             return Err(Refusal::FinalUpload);
