@@ -13,6 +13,7 @@ use super::{Engine, Fault};
 use crate::protocol::id::UploadId;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::repr_digests::ReprDigests;
+use crate::protocol::units::Timestamp;
 use crate::protocol::upload::{Final, GoneReason, Kind, Placement, State, Upload};
 use crate::storage::{Failure, StorageError, Stored};
 
@@ -22,7 +23,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) const RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// What the parts of a final upload come to.
-pub(super) enum Parts {
+enum Parts {
     /// All are complete, with these lengths.
     Complete(Vec<(UploadId, u64)>),
     /// Some are not, or their bytes are not in place; the sum of their lengths, when all are told.
@@ -46,16 +47,10 @@ impl Engine {
         made_of: &Final,
     ) -> Result<Upload, Fault> {
         let now = self.now();
-        let mut is_to_be_sealed = false;
         let upload = match self.find_parts(made_of).await? {
-            Parts::Complete(parts) if !upload.declared().is_empty() => {
-                is_to_be_sealed = true;
-                let length = parts.iter().map(|(_, length)| *length).fold(0, u64::saturating_add);
-                upload.waiting(Some(length), now)
-            }
             Parts::Complete(parts) => {
                 let lengths = self.adopt(upload.id(), made_of, parts).await?;
-                upload.concatenated(lengths, now)
+                having(upload, lengths, now)
             }
             Parts::Unfinished(length) => upload.waiting(length, now.after(CHECK_INTERVAL)),
         };
@@ -66,11 +61,7 @@ impl Engine {
         }
         let parts = made_of.parts.len();
         tracing::info!(upload = %upload.id(), parts, "final upload is created");
-        if upload.is_complete() {
-            self.start_join(upload.id());
-        } else if is_to_be_sealed {
-            self.start_seal(upload.id());
-        }
+        self.start_work(&upload);
         Ok(upload)
     }
 
@@ -86,16 +77,16 @@ impl Engine {
             return Ok(Settled::Now);
         };
         let now = self.now();
-        let next = match self.find_parts(&made_of).await {
-            Ok(Parts::Complete(_)) if !upload.declared().is_empty() => {
-                // It never waits for so long unless that failed.
-                if check_at <= now.after(CHECK_INTERVAL) {
-                    self.start_seal(id);
-                }
-                return Ok(Settled::Later);
+        if let Placement::Parts { .. } = upload.placement() {
+            // It never waits for so long unless that failed.
+            if check_at <= now.after(CHECK_INTERVAL) {
+                self.start_seal(id);
             }
+            return Ok(Settled::Later);
+        }
+        let next = match self.find_parts(&made_of).await {
             Ok(Parts::Complete(parts)) => match self.adopt(id, &made_of, parts).await {
-                Ok(lengths) => self.with_expiry(upload.concatenated(lengths, now)),
+                Ok(lengths) => self.with_expiry(having(upload, lengths, now)),
                 Err(Fault::Refused(_)) => upload.gone(GoneReason::Lost, now),
                 Err(Fault::Storage(error)) => return Err(error),
             },
@@ -107,15 +98,21 @@ impl Engine {
             Err(Fault::Refused(_)) => upload.gone(GoneReason::Lost, now),
             Err(Fault::Storage(error)) => return Err(error),
         };
-        let is_complete = next.is_complete();
-        self.records.save(next, Some(version)).await?;
-        if is_complete {
-            self.start_join(id);
-        }
-        Ok(Settled::Now)
+        self.records.save(next.clone(), Some(version)).await?;
+        Ok(self.start_work(&next))
     }
 
-    pub(super) async fn find_parts(self: &Arc<Self>, made_of: &Final) -> Result<Parts, Fault> {
+    /// Begins what is to be done with the parts that a final upload has hold of.
+    fn start_work(self: &Arc<Self>, upload: &Upload) -> Settled {
+        match (upload.placement(), upload.is_complete()) {
+            (Placement::Whole, _) => return Settled::Now,
+            (Placement::Parts { .. }, true) => self.start_join(upload.id()),
+            (Placement::Parts { .. }, false) => self.start_seal(upload.id()),
+        }
+        Settled::Later
+    }
+
+    async fn find_parts(self: &Arc<Self>, made_of: &Final) -> Result<Parts, Fault> {
         let mut complete = Vec::with_capacity(made_of.parts.len());
         let mut length = Some(0_u64);
         for (index, id) in made_of.parts.iter().enumerate() {
@@ -155,7 +152,7 @@ impl Engine {
         }
     }
 
-    pub(super) async fn adopt(
+    async fn adopt(
         &self,
         id: UploadId,
         made_of: &Final,
@@ -248,6 +245,15 @@ impl Engine {
         if let Err(error) = self.data.remove(id).await {
             tracing::warn!(%error, "bytes of an upload that was not created are left over");
         }
+    }
+}
+
+/// The final upload that has hold of its parts' bytes: complete, unless it is to have a digest.
+fn having(upload: Upload, lengths: Arc<[u64]>, now: Timestamp) -> Upload {
+    if upload.declared().is_empty() {
+        upload.concatenated(lengths, now)
+    } else {
+        upload.holding(lengths, now)
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::concat::{Parts, RETRY};
-use super::{Engine, Fault};
+use super::Engine;
+use super::concat::RETRY;
 use crate::protocol::id::UploadId;
-use crate::protocol::upload::{Final, GoneReason, Kind, State, Upload};
-use crate::storage::Stored;
+use crate::protocol::upload::{GoneReason, Placement, State, Upload};
+use crate::storage::{StorageError, Stored};
 
 impl Engine {
     /// Compares the bytes of a final upload with its digest in the background. A crash leaves it
@@ -21,22 +21,18 @@ impl Engine {
         });
     }
 
-    pub(super) async fn seal(self: &Arc<Self>, id: UploadId) -> Result<(), Fault> {
+    pub(super) async fn seal(self: &Arc<Self>, id: UploadId) -> Result<(), StorageError> {
         let Some(Stored { upload, version }) = self.records.load(id).await? else { return Ok(()) };
-        let (Kind::Final(made_of), State::Finishing { .. }) = (upload.kind(), upload.state())
+        let (State::Finishing { length, .. }, Placement::Parts { lengths, .. }) =
+            (upload.state(), upload.placement())
         else {
             return Ok(());
         };
-        let Parts::Complete(parts) = self.find_parts(made_of).await? else { return Ok(()) };
-        let (next, failed) = match self.compare(&upload, made_of, parts).await {
+        let (next, failed) = match self.compare(&upload, Arc::clone(lengths)).await {
             Ok(next) => (next, None),
-            // Nobody can read it, and its parts are not what they were.
-            Err(Fault::Refused(refusal)) => {
-                (upload.gone(GoneReason::Lost, self.now()), Some(refusal.into()))
-            }
-            Err(fault) => {
-                let length = upload.length();
-                (upload.waiting(length, self.now().after(RETRY)), Some(fault))
+            Err(error) => {
+                let length = *length;
+                (upload.waiting(length, self.now().after(RETRY)), Some(error))
             }
         };
         // It may have been cancelled while its bytes were read.
@@ -48,13 +44,7 @@ impl Engine {
     }
 
     /// What the final upload is once its bytes were compared with its digest.
-    async fn compare(
-        &self,
-        upload: &Upload,
-        made_of: &Final,
-        parts: Vec<(UploadId, u64)>,
-    ) -> Result<Upload, Fault> {
-        let lengths = self.adopt(upload.id(), made_of, parts).await?;
+    async fn compare(&self, upload: &Upload, lengths: Arc<[u64]>) -> Result<Upload, StorageError> {
         let complete = upload.clone().concatenated(lengths, self.now());
         let digests = self.hash_again(&complete).await?;
         if upload.declared().disagrees(&digests).is_none() {

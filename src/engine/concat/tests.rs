@@ -105,7 +105,8 @@ async fn an_upload_cancelled_while_it_is_compared_leaves_no_bytes() {
         let world = World::new();
         let part = world.complete(1, Kind::Partial).await;
         let whole = new(2, 5).of_kind(made_of(&[part])).declaring(declared(CONTENT));
-        world.store.save(whole, None).await.unwrap();
+        world.store.adopt(id(2), vec![(part, 5)]).await.unwrap();
+        world.store.save(whole.holding([5].into(), Timestamp(1)), None).await.unwrap();
         let mut sealing = pin!(world.engine.seal(id(2)));
         let mut is_done = false;
         for _ in 0..polls {
@@ -119,5 +120,28 @@ async fn an_upload_cancelled_while_it_is_compared_leaves_no_bytes() {
         let in_parts = Placement::Parts { lengths, join_at: Timestamp(1) };
         let left = world.store.reader(id(2), &in_parts, 0..5).await;
         assert!(left.is_err(), "bytes are left after {polls} steps");
+    }
+}
+
+#[tokio::test]
+async fn a_final_upload_with_a_digest_has_hold_of_its_parts_at_once() {
+    for is_late in [false, true] {
+        let world = World::new();
+        let turn = world.engine.work_turn.acquire().await.unwrap();
+        let part = world.complete(1, Kind::Partial).await;
+        let whole = new(2, 5).of_kind(made_of(&[part])).declaring(declared(CONTENT));
+        let whole = if is_late {
+            // Its part was not complete when it was made.
+            world.store.save(whole, None).await.unwrap();
+            world.engine.retrieve_offset(id(2)).await.unwrap().id()
+        } else {
+            world.create(made_of(&[part]), declared(CONTENT)).await.unwrap()
+        };
+        world.engine.cancel(part).await.unwrap();
+        assert_eq!(world.engine.retrieve_offset(whole).await.unwrap().offset(), None);
+        drop(turn);
+        let_others_run().await;
+        assert!(world.record(whole).await.is_complete(), "{is_late}");
+        assert!(world.is_due(whole).await, "to be joined");
     }
 }

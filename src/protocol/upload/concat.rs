@@ -85,6 +85,19 @@ impl Upload {
         self
     }
 
+    /// The final upload that has hold of its parts' bytes, and is not complete before they were
+    /// compared with the digest that was declared. It can be looked at at once.
+    ///
+    /// # Panics
+    ///
+    /// If it is not finishing.
+    #[must_use]
+    pub fn holding(mut self, lengths: Arc<[u64]>, now: Timestamp) -> Self {
+        let length = lengths.iter().copied().fold(0, u64::saturating_add);
+        self.placement = Placement::Parts { lengths, join_at: now };
+        self.waiting(Some(length), now)
+    }
+
     /// The final upload that has hold of its parts' bytes. It is complete.
     ///
     /// # Panics

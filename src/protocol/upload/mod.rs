@@ -21,7 +21,8 @@
 //! ```
 //!
 //! A final upload (tus "Concatenation") begins as Finishing while its parts are not all complete,
-//! and is Complete as soon as they are: it is given hold of their bytes as they lie. That they are
+//! and is Complete as soon as they are: it is given hold of their bytes as they lie. (With a digest
+//! declared it is Finishing, and has hold of them, until they were compared.) That they are
 //! joined to one file later is the store's matter ([`Placement`]) and nobody sees it.
 //!
 //! A transition consumes the record and gives the next one; whoever calls it saves the result
@@ -84,7 +85,7 @@ pub enum State {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<SavedSha256>,
     },
-    /// A final upload whose parts are not all complete.
+    /// A final upload whose parts are not all complete, or not compared with its digest yet.
     Finishing {
         /// The bytes there will be, once the lengths of all parts are known.
         length: Option<u64>,

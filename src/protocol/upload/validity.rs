@@ -13,8 +13,10 @@ impl Upload {
     /// A text for a person, which names what does not fit.
     pub fn check(&self) -> Result<(), String> {
         let is_final = matches!(self.kind, Kind::Final(_));
-        if let (Placement::Parts { .. }, false) = (&self.placement, self.is_complete()) {
-            return Err("its bytes lie in parts and it is not complete".to_owned());
+        if let (Placement::Parts { .. }, State::Receiving { .. } | State::Gone { .. }) =
+            (&self.placement, &self.state)
+        {
+            return Err("its bytes lie in parts and it cannot have any".to_owned());
         }
         match &self.state {
             State::Receiving { .. } if is_final => {
@@ -26,12 +28,16 @@ impl Upload {
             State::Finishing { .. } if !is_final => {
                 Err("it waits for parts and is no final upload".to_owned())
             }
-            State::Finishing { .. } | State::Gone { .. } => Ok(()),
-            State::Complete { length, .. } => self.check_complete(*length),
+            State::Finishing { length, .. } => {
+                length.map_or(Ok(()), |length| self.check_all(length))
+            }
+            State::Gone { .. } => Ok(()),
+            State::Complete { length, .. } => self.check_all(*length),
         }
     }
 
-    fn check_complete(&self, length: u64) -> Result<(), String> {
+    /// All bytes, of an upload that has them or waits for them.
+    fn check_all(&self, length: u64) -> Result<(), String> {
         if length > MAX_LENGTH {
             return Err(format!("its length is {length}, more than a file can have"));
         }
@@ -121,6 +127,9 @@ mod tests {
         early.placement = joined.placement.clone();
         let mut waiting = new().of_kind(made_of.clone());
         assert_eq!(waiting.check(), Ok(()));
+        let holding = waiting.clone().holding([3, 4].into(), Timestamp(2));
+        assert_eq!(holding.check(), Ok(()));
+        let long = holding.waiting(Some(8), Timestamp(2));
         waiting.kind = Kind::Partial;
         let mut receiving = new();
         receiving.kind = made_of;
@@ -132,7 +141,7 @@ mod tests {
         let (frontier, sha256) = (None, None);
         let length = Some(MAX_LENGTH + 1);
         endless.state = State::Receiving { offset: 2, length, frontier, sha256 };
-        for wrong in [short, early, waiting, receiving, beyond, huge, endless] {
+        for wrong in [short, early, waiting, receiving, beyond, huge, endless, long] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }
     }
