@@ -3,32 +3,32 @@
 //! not synced is lost, torn or kept as the seed will have it.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod flows;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flows::Flows;
 use resumed::clock::Clock;
 use resumed::engine::content::{Content, Piece};
 use resumed::engine::{Engine, Fault, Policy};
 use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
-use resumed::protocol::digest::Blake3Digest;
 use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
 use resumed::protocol::refusal::Refusal;
 use resumed::protocol::repr_digests::ReprDigests;
 use resumed::protocol::units::Timestamp;
-use resumed::protocol::upload::{Final, Kind, State, Upload};
+use resumed::protocol::upload::{Kind, State, Upload};
 use resumed::storage::memory::MemoryStore;
 
 /// More than one batch of the append path, so that a write is under way while others come.
 const PIECE: usize = 300_000;
 const PIECES: usize = 4;
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// The length of uploads that are equal: enough for them to share their bytes.
-const ALIKE: usize = 70_000;
 /// The seeds of one crash; more by `RESUMED_CRASH_SEEDS=…`.
 const SEEDS: u64 = 2;
 
@@ -95,8 +95,13 @@ struct Run {
 }
 
 impl Run {
-    fn new(store: &MemoryStore, clock: &Clock) -> Self {
-        let policy = Policy { expire_after: Some(HOUR), keeps_tree: true, ..Policy::default() };
+    fn new(store: &MemoryStore, clock: &Clock, flows: Flows) -> Self {
+        let policy = Policy {
+            expire_after: Some(HOUR),
+            keeps_tree: true,
+            instant_upload: flows.instant_upload(),
+            ..Policy::default()
+        };
         let (records, data) = (Arc::new(store.clone()), Arc::new(store.clone()));
         let engine = Engine::new(records, data, clock.clone(), policy);
         Self { engine, clock: clock.clone(), known: Vec::new() }
@@ -193,96 +198,6 @@ impl Run {
         Ok(())
     }
 
-    async fn go_through(&mut self, flows: Flows) -> Result<(), Fault> {
-        match flows {
-            Flows::Usual => self.go().await,
-            Flows::Alike => self.go_alike().await,
-            Flows::Announced => self.go_announced().await,
-        }
-    }
-
-    /// All flows, one after the other.
-    async fn go(&mut self) -> Result<(), Fault> {
-        let plain = self.create(Kind::Single, bytes_of(1, PIECE * PIECES)).await?;
-        self.append(plain, PIECE / 2, false).await?;
-        self.append(plain, PIECE * 3, true).await?;
-        let empty = self.create(Kind::Single, Bytes::new()).await?;
-        let one = self.create(Kind::Partial, bytes_of(2, PIECE)).await?;
-        let two = self.create(Kind::Partial, bytes_of(3, PIECE + 1)).await?;
-        self.append(one, PIECE, false).await?;
-        let parts: Arc<[UploadId]> = [one, two, one].map(|index| self.known[index].id).into();
-        let made_of = |index: usize| self.known[index].bytes.clone();
-        let joined: Bytes = [made_of(one), made_of(two), made_of(one)].concat().into();
-        let kind = Kind::Final(Final { parts, as_sent: "final;…".into() });
-        let waiting = self.create(kind.clone(), joined.clone()).await?;
-        self.append(two, PIECE + 1, true).await?;
-        let upload = self.engine.retrieve_offset(self.known[waiting].id).await?;
-        self.known[waiting].learn(&upload);
-        let ready = self.create(kind, joined).await?;
-        self.cancel(one).await?;
-        self.append(plain, PIECE * PIECES, false).await?;
-        let expiring = self.create(Kind::Single, bytes_of(4, 10)).await?;
-        // Lets the joins in the background have their turn.
-        for _ in 0..200 {
-            tokio::task::yield_now().await;
-        }
-        self.cancel(ready).await?;
-        self.clock.advance(HOUR * 2);
-        self.known[expiring].may_be_cancelled = true;
-        while self.engine.sweep().await? > 0 {
-            tokio::task::yield_now().await;
-        }
-        let _ = empty;
-        Ok(())
-    }
-
-    /// Equal uploads: one that is sent, one that is sent too, and one that need not be.
-    async fn go_alike(&mut self) -> Result<(), Fault> {
-        let bytes = bytes_of(5, ALIKE);
-        let declared = ReprDigests::from(Some(Blake3Digest::of(&bytes)));
-        let first = self.create(Kind::Single, bytes.clone()).await?;
-        self.append(first, ALIKE, false).await?;
-        let twin = self.create(Kind::Single, bytes.clone()).await?;
-        self.append(twin, ALIKE, false).await?;
-        let instant = self.create_declared(Kind::Single, bytes, declared).await?;
-        assert!(self.known[instant].is_complete);
-        self.cancel(first).await?;
-        for _ in 0..200 {
-            tokio::task::yield_now().await;
-        }
-        let late = self.create(Kind::Single, self.known[twin].bytes.clone()).await?;
-        self.append(late, ALIKE, true).await?;
-        self.cancel(twin).await?;
-        for _ in 0..200 {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-
-    /// Uploads whose clients are told of them at once, and say when they are complete.
-    async fn go_announced(&mut self) -> Result<(), Fault> {
-        self.announce(bytes_of(6, PIECE * PIECES), PIECE * PIECES).await?;
-        let begun = self.announce(bytes_of(7, PIECE * 2), PIECE).await?;
-        self.append(begun, PIECE * 2, false).await?;
-        let voided = self.announce(bytes_of(8, PIECE), PIECE / 2).await?;
-        let append = Append {
-            offset: self.known[voided].acknowledged,
-            length: None,
-            content_length: None,
-            completion: Completion::Later,
-            checksum: None,
-            max_bytes: None,
-        };
-        self.known[voided].may_be_cancelled = true;
-        let (id, too_much) = (self.known[voided].id, content(&bytes_of(8, PIECE)));
-        match self.engine.append(id, append, too_much).await {
-            Err(Fault::Refused(Refusal::BeyondLength { .. })) => {}
-            other => return other.map(|_| ()),
-        }
-        self.known[voided].is_cancelled = true;
-        Ok(())
-    }
-
     /// What every client was told holds, and goes on to hold when the work is done again.
     async fn check(&self, known: &[Known], told: &str) {
         for upload in known {
@@ -341,14 +256,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// The flows of one run.
-#[derive(Clone, Copy)]
-enum Flows {
-    Usual,
-    Alike,
-    Announced,
-}
-
 #[test]
 fn whatever_was_acknowledged_survives_a_power_loss_at_any_call() {
     lose_power_at_any_call(Flows::Usual, 60);
@@ -364,12 +271,17 @@ fn uploads_that_were_announced_survive_a_power_loss_at_any_call() {
     lose_power_at_any_call(Flows::Announced, 20);
 }
 
+#[test]
+fn uploads_whose_digest_was_declared_survive_a_power_loss_at_any_call() {
+    lose_power_at_any_call(Flows::Declared, 40);
+}
+
 fn lose_power_at_any_call(flows: Flows, least_calls: u64) {
     let seeds = std::env::var("RESUMED_CRASH_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
     let calls = block_on(async {
         let store = MemoryStore::new();
         let clock = Clock::manual(Timestamp(1_000_000));
-        let mut run = Run::new(&store, &clock);
+        let mut run = Run::new(&store, &clock, flows);
         run.go_through(flows).await.unwrap();
         let known = run.known.clone();
         run.check(&known, "without a crash").await;
@@ -383,12 +295,12 @@ fn lose_power_at_any_call(flows: Flows, least_calls: u64) {
                 let store = MemoryStore::new();
                 store.crash_at(call);
                 let clock = Clock::manual(Timestamp(1_000_000));
-                let mut run = Run::new(&store, &clock);
+                let mut run = Run::new(&store, &clock, flows);
                 // A flow that was stopped by the crash has failed; one before it may not have.
                 let _ = run.go_through(flows).await;
                 let known = run.known.clone();
                 let store = store.crash(seed.wrapping_add(call << 32));
-                let again = Run::new(&store, &clock);
+                let again = Run::new(&store, &clock, flows);
                 again.check(&known, &told).await;
             });
         }
