@@ -36,6 +36,10 @@ async fn the_digest_of_the_whole_is_told_with_every_part_of_it() {
         assert_eq!(head.fields["repr-digest"], expected, "{fields}");
     }
     assert_eq!(server.head(&path).await.fields["repr-digest"], expected);
+    let lines = "Want-Repr-Digest: sha-512=3\r\nWant-Repr-Digest: sha-256=1\r\n";
+    assert_eq!(server.get(&path, lines).await.fields["repr-digest"], expected);
+    let lines = "Want-Repr-Digest: sha-512=3\r\nWant-Repr-Digest: sha-256=0\r\n";
+    assert!(!server.get(&path, lines).await.fields.contains_key("repr-digest"));
     for unwanted in ["sha-256=0", "sha-512=3"] {
         let answer = server.get(&path, &format!("Want-Repr-Digest: {unwanted}\r\n")).await;
         assert!(!answer.fields.contains_key("repr-digest"), "{unwanted}");

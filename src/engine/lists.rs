@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::Engine;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::id::UploadId;
-use crate::protocol::pieces::Pieces;
+use crate::protocol::pieces::{PIECE_VALUE_BYTES, Pieces};
 use crate::protocol::tree::{
     ChainingValue, GROUP_BYTES, HEADER_BYTES, RunningRoot, Tree, groups_of, list_bytes, list_header,
 };
@@ -27,10 +27,11 @@ use crate::storage::{Failure, List, StorageError};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The bytes of a list that are read at once.
 const READ_BYTES: u64 = 256 << 10;
-/// The length of a value in a list.
-const VALUE_BYTES: u64 = 32;
+/// The length of a value in either list.
+const VALUE_BYTES: u64 = PIECE_VALUE_BYTES;
+const _: () = assert!(ChainingValue::BYTES as u64 == VALUE_BYTES);
 /// Where the first value of a tree's list stands.
-const TREE_VALUES_AT: u64 = 24;
+const TREE_VALUES_AT: u64 = HEADER_BYTES as u64;
 
 /// What is to be written to one list.
 #[derive(Debug)]
@@ -74,7 +75,6 @@ impl ListPieces {
     /// The values of a tree that nobody has taken yet; of one that is complete, all that is missing
     /// in the list. A single group needs no list: the root is its value.
     pub(super) fn of_tree(tree: &mut Tree, is_complete: bool) -> Option<Self> {
-        const { assert!(HEADER_BYTES == 24) };
         let length = tree.length();
         if length <= GROUP_BYTES {
             return None;

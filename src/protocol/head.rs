@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::id::UploadId;
 use super::refusal::{FieldFault, Refusal};
 
-/// When a client may ask again after a server that stops, in seconds.
-const RETRY_AFTER_S: &str = "5";
+/// When a client may ask again for what cannot be had now, in seconds.
+pub const RETRY_AFTER_S: &str = "5";
 
 /// What the URL of a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,21 @@ impl ResponseHead {
     }
 }
 
+/// The line of a field that stands there once; `None` when it is missing or repeated.
+pub(super) fn only_line<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next()?;
+    lines.next().is_none().then_some(line)
+}
+
+/// The lines of a field as one value (RFC 9110 §5.3); `None` when there are none, or one has
+/// characters other than visible ASCII.
+pub fn joined_lines(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines = headers.get_all(name).iter().map(|line| line.to_str().ok());
+    let lines: Vec<&str> = lines.collect::<Option<_>>()?;
+    (!lines.is_empty()).then(|| lines.join(", "))
+}
+
 /// The value of a field that may stand there once.
 ///
 /// # Errors
@@ -79,13 +94,11 @@ pub(super) fn single<'a>(
     name: &str,
     field: &'static str,
 ) -> Result<Option<&'a str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
+    if !headers.contains_key(name) {
         return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(Refusal::Field { field, fault: FieldFault::Repeated });
     }
+    let repeated = Refusal::Field { field, fault: FieldFault::Repeated };
+    let value = only_line(headers, name).ok_or(repeated)?;
     let malformed = |_| Refusal::malformed(field, "has characters other than visible ASCII");
     value.to_str().map(Some).map_err(malformed)
 }

@@ -2,9 +2,10 @@
 //!
 //! - RFC 9110 §8.8 (validators), §13 (conditional requests)
 
-use http::HeaderMap;
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
+use http::{HeaderMap, HeaderValue};
 
+use super::head::only_line;
 use super::units::Timestamp;
 
 /// A `Last-Modified` is strong only when the answer is so much later than it, in milliseconds
@@ -61,9 +62,11 @@ impl Validators {
     /// Whether `Range` counts: there is no `If-Range`, or it names exactly this state by a strong
     /// validator (RFC 9110 §13.1.5).
     pub fn allow_range(&self, headers: &HeaderMap, now: Timestamp) -> bool {
-        let mut values = headers.get_all(IF_RANGE).iter();
-        let Some(value) = values.next() else { return true };
-        let (Ok(value), None) = (value.to_str(), values.next()) else { return false };
+        if !headers.contains_key(IF_RANGE) {
+            return true;
+        }
+        let value = only_line(headers, IF_RANGE.as_str()).map(HeaderValue::to_str);
+        let Some(Ok(value)) = value else { return false };
         let value = value.trim();
         if value.starts_with('"') || value.starts_with("W/") {
             return self.names(value);
@@ -121,12 +124,7 @@ fn entity_tags(value: &str) -> impl Iterator<Item = &str> {
 /// A field that is an HTTP date, in seconds; `None` when it is missing, repeated or invalid, which
 /// all mean that it is ignored.
 fn date(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() {
-        return None;
-    }
-    parse_date(value)
+    parse_date(only_line(headers, name)?.to_str().ok()?)
 }
 
 fn parse_date(value: &str) -> Option<u64> {

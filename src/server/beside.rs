@@ -15,6 +15,7 @@ use super::download::{is_wanted, validators};
 use super::location::{Beside, Locations};
 use super::{digests, handle, metalink};
 use crate::engine::{Engine, Fault};
+use crate::protocol::head::RETRY_AFTER_S;
 use crate::protocol::id::UploadId;
 use crate::protocol::possession::Proof;
 use crate::protocol::precondition::Validators;
@@ -30,8 +31,6 @@ const UPLOAD_PROOF: HeaderName = HeaderName::from_static("upload-proof");
 const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 /// The media type of a list of chaining values.
 const TREE_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.resumed.tree");
-/// When a client may ask again for what is being made, in seconds.
-const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
 
 /// Answers a request for a resource beside an upload.
 ///
@@ -173,6 +172,6 @@ fn without_tree(engine: &Engine, upload: &Upload) -> Response<ResponseBody> {
 
 fn later(message: &str) -> Response<ResponseBody> {
     let mut response = handle::plain(StatusCode::SERVICE_UNAVAILABLE, message);
-    response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
     response
 }

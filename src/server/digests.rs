@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::checksum::Algorithm;
 use crate::protocol::digest_fields::parse_wanted_digests;
+use crate::protocol::head::joined_lines;
 use crate::protocol::metalink::MEDIA_TYPE;
 use crate::protocol::upload::Upload;
 
@@ -50,8 +51,7 @@ pub(super) fn describe(upload: &Upload, response: &mut HeaderMap) {
 
 /// Whether SHA-256 is among what the client wants, or it did not say what it wants.
 fn is_sha256_wanted(request: &HeaderMap) -> bool {
-    let mut fields = request.get_all(WANT_REPR_DIGEST).iter();
-    let (Some(field), None) = (fields.next(), fields.next()) else { return true };
-    let wanted = field.to_str().ok().and_then(parse_wanted_digests);
+    let wanted = joined_lines(request, WANT_REPR_DIGEST.as_str());
+    let wanted = wanted.and_then(|wanted| parse_wanted_digests(&wanted));
     wanted.is_none_or(|wanted| wanted.contains(&Algorithm::Sha256))
 }

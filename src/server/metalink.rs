@@ -79,7 +79,7 @@ async fn next(
         Place::Begin => Ok(Some((begin.clone(), Place::Pieces(0)))),
         Place::Pieces(at) if at < pieces => {
             let read = engine.read_pieces(upload, at..pieces).await?;
-            let (values, _) = read.as_chunks::<32>();
+            let (values, _) = read.as_chunks();
             let lines = values.iter().map(|value| piece(Sha256Digest::from_bytes(*value)));
             let lines: String = lines.collect();
             let next = at.saturating_add(u64::try_from(read.len()).unwrap_or(u64::MAX));

@@ -8,7 +8,7 @@ use crate::protocol::checksum::Algorithm;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::digest_fields::parse_digests;
 use crate::protocol::disposition::parse_disposition_name;
-use crate::protocol::head::{RequestHead, Target, is_media_type, single};
+use crate::protocol::head::{RequestHead, Target, is_media_type, joined_lines, single};
 use crate::protocol::limits::Limits;
 use crate::protocol::metadata::Metadata;
 use crate::protocol::operation::{Append, Completion, Creation, ExpectedChecksum, Operation};
@@ -169,7 +169,7 @@ fn integer(headers: &HeaderMap, name: &str) -> Option<u64> {
 /// RUFH §Content Digests. What is malformed, or of no algorithm that is known here, is as if it
 /// were not there (RFC 9530 §2).
 fn decode_checksum(headers: &HeaderMap) -> Option<ExpectedChecksum> {
-    let digests = parse_digests(&joined(headers, "content-digest")?)?;
+    let digests = parse_digests(&joined_lines(headers, "content-digest")?)?;
     // One says it all; this one is the fastest to compute.
     let is_fastest = |algorithm| algorithm == Algorithm::Sha256;
     let fastest = digests.iter().find(|digest| is_fastest(digest.algorithm()));
@@ -181,15 +181,8 @@ fn decode_checksum(headers: &HeaderMap) -> Option<ExpectedChecksum> {
 fn decode_declared(headers: &HeaderMap, metadata: &Metadata) -> ReprDigests {
     let blake3 = metadata.value(BLAKE3_KEY);
     let blake3 = blake3.as_deref().and_then(|value| str::from_utf8(value).ok());
-    let field = joined(headers, "repr-digest").map(|field| ReprDigests::from_field(&field));
+    let field = joined_lines(headers, "repr-digest").map(|field| ReprDigests::from_field(&field));
     ReprDigests::from(blake3.and_then(Blake3Digest::parse)).or(field.unwrap_or_default())
-}
-
-/// The lines of a field as one value (RFC 9110 §5.3).
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
-    let lines = headers.get_all(name).iter().map(|line| line.to_str().ok());
-    let lines: Vec<&str> = lines.collect::<Option<_>>()?;
-    (!lines.is_empty()).then(|| lines.join(", "))
 }
 
 /// What the representation is (RUFH §Upload Creation, "Representation metadata"): its media type
@@ -207,7 +200,7 @@ fn decode_metadata(headers: &HeaderMap, limits: &Limits) -> Result<Metadata, Ref
     let disposition = headers.get(CONTENT_DISPOSITION);
     let name = disposition.and_then(|field| parse_disposition_name(field.as_bytes()));
     // The data stays coded (RUFH §Content Codings), so a download has to say so.
-    let coding = joined(headers, CONTENT_ENCODING.as_str());
+    let coding = joined_lines(headers, CONTENT_ENCODING.as_str());
     let pairs = [
         ("filename", name.as_deref()),
         ("filetype", media_type),

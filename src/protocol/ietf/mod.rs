@@ -20,6 +20,7 @@ pub use self::encode::{
     add_discovery, add_state, encode, encode_failure, encode_interim, encode_refusal,
 };
 use super::fields::{BareItem, Item};
+use super::head::only_line;
 
 /// The media type of an append's content.
 pub const CONTENT_MEDIA_TYPE: &str = "application/partial-upload";
@@ -211,10 +212,5 @@ pub(super) fn marker(headers: &HeaderMap) -> Option<&'static str> {
 /// The value of a field that is an Item; `None` when it is none, and has to be ignored as a whole.
 /// Several lines are one value (RFC 9651 §4.2), and no Item.
 fn item(headers: &HeaderMap, name: &str) -> Option<BareItem> {
-    let mut lines = headers.get_all(name).iter();
-    let line = lines.next()?.to_str().ok()?;
-    if lines.next().is_some() {
-        return None;
-    }
-    Some(Item::parse(line)?.bare)
+    Some(Item::parse(only_line(headers, name)?.to_str().ok()?)?.bare)
 }
