@@ -317,3 +317,15 @@ async fn passwords_are_not_shown() {
     assert!(errors(&output).contains("not asked any more"), "{}", errors(&output));
     assert!(!errors(&output).contains("secret"), "{}", errors(&output));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_goes_on_when_the_digest_of_the_upload_became_known() {
+    let server = TestServer::start().await;
+    let path = server.create_with("", b"0123456789").await;
+    let tag = format!("\"{}\"", path.rsplit('/').next().unwrap());
+    let fields = format!("If-Range: {tag}\r\nRange: bytes=5-\r\n");
+    let answer = server.get(&path, &fields).await;
+    assert_eq!((answer.status, answer.fields["etag"].as_str()), (206, &*tag));
+    let answer = server.get(&path, "Range: bytes=5-\r\n").await;
+    assert_ne!(answer.fields["etag"], tag);
+}
