@@ -161,11 +161,19 @@ impl Plan {
 
     /// The first span that is neither present nor claimed.
     fn unclaimed(&self) -> Option<Range<u64>> {
-        let mut taken = self.present.clone();
-        for claim in self.claims.values() {
-            taken.insert(claim.at..claim.end);
-        }
-        taken.gaps(self.length).next()
+        let mut claimed: Vec<Range<u64>> =
+            self.claims.values().map(|claim| claim.at..claim.end).collect();
+        claimed.sort_unstable_by_key(|range| range.start);
+        let mut claimed = claimed.into_iter().filter(|range| !range.is_empty()).peekable();
+        self.present.gaps(self.length).find_map(|gap| {
+            let mut start = gap.start;
+            // Those that lie at the beginning of the gap, one behind the other.
+            while let Some(range) = claimed.next_if(|range| range.start <= start) {
+                start = range.end.max(start);
+            }
+            let end = claimed.peek().map_or(gap.end, |next| next.start.min(gap.end));
+            (start < end).then_some(start..end)
+        })
     }
 
     fn take_from_slowest(&mut self, now: Duration, pace: Option<u64>) -> Option<Range<u64>> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Spans {
     /// Starts and ends.
     spans: BTreeMap<u64, u64>,
+    total: u64,
 }
 
 impl From<Vec<(u64, u64)>> for Spans {
@@ -47,11 +48,21 @@ impl Spans {
             if known_end < start {
                 break;
             }
-            self.spans.remove(&known_start);
+            self.take(known_start);
             start = start.min(known_start);
             end = end.max(known_end);
         }
+        self.put(start, end);
+    }
+
+    fn put(&mut self, start: u64, end: u64) {
         self.spans.insert(start, end);
+        self.total = self.total.saturating_add(end.saturating_sub(start));
+    }
+
+    fn take(&mut self, start: u64) {
+        let end = self.spans.remove(&start).unwrap_or(start);
+        self.total = self.total.saturating_sub(end.saturating_sub(start));
     }
 
     /// Takes these bytes away, if they are there.
@@ -63,12 +74,12 @@ impl Spans {
             if end <= range.start {
                 break;
             }
-            self.spans.remove(&start);
+            self.take(start);
             if range.end < end {
-                self.spans.insert(range.end, end);
+                self.put(range.end, end);
             }
             if start < range.start {
-                self.spans.insert(start, range.start);
+                self.put(start, range.start);
             }
         }
     }
@@ -86,7 +97,7 @@ impl Spans {
 
     /// The number of bytes.
     pub fn total(&self) -> u64 {
-        self.iter().map(|span| span.end.saturating_sub(span.start)).sum()
+        self.total
     }
 
     /// The spans, in order.
