@@ -69,7 +69,8 @@ pub(super) fn start(
             if left.is_same(subject) && length == subject.length && left.root.is_none() =>
         {
             // What an earlier run took was not verified as it came.
-            let present = matching_groups(groups, part.path(), None, stop)?;
+            let mut present = Spans::default();
+            matching_groups(groups, part.path(), (None, &mut present), stop)?;
             return Ok(Start { note: kept(&present), present });
         }
         (Some((left, present)), _) if left.is_same(subject) && length == subject.length => {
@@ -93,10 +94,10 @@ pub(super) fn start(
     let Some(groups) = groups else { return Ok(Start { present: Spans::default(), note }) };
     let mut present = Spans::default();
     if length > 0 {
-        present = matching_groups(groups, part.path(), None, stop)?;
+        matching_groups(groups, part.path(), (None, &mut present), stop)?;
     }
-    if present.total() == 0 && target.is_file() {
-        present = matching_groups(groups, target, Some(part), stop)?;
+    if present.total() < subject.length && target.is_file() {
+        matching_groups(groups, target, (Some(part), &mut present), stop)?;
     }
     Ok(Start { note: kept(&present).or(note), present })
 }

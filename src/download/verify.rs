@@ -81,27 +81,29 @@ pub async fn fetch_groups(
     list.check(root).map(Some).map_err(|error| wrong(&error))
 }
 
-/// Looks for groups in a local file and keeps those that match: in place, or copied to `part`.
-/// This blocks.
+/// Looks for groups in a local file and adds those that match to `present`: in place, or copied to
+/// `part`. What is present already is not looked at. This blocks.
 ///
 /// # Errors
 /// The disk; or `stop` became true.
 pub fn matching_groups(
     groups: &VerifiedGroups,
     path: &Path,
-    part: Option<&PartFile>,
+    (part, present): (Option<&PartFile>, &mut Spans),
     stop: &AtomicBool,
-) -> Result<Spans, Failure> {
+) -> Result<(), Failure> {
     let failed = |error| Failure::disk("read", path, error);
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    let mut spans = Spans::default();
     let mut buffer = vec![0; usize::try_from(GROUP_BYTES).unwrap_or_default()];
     for index in 0..groups.groups() {
         unless_stopped(stop)?;
         let Some(range) = groups.group_range(index).filter(|range| range.end <= length) else {
             break;
         };
+        if present.contains(range.clone()) {
+            continue;
+        }
         let bytes = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default();
         let bytes = &mut buffer[..bytes];
         file.read_exact_at(bytes, range.start).map_err(failed)?;
@@ -109,10 +111,10 @@ pub fn matching_groups(
             if let Some(part) = part {
                 part.write(range.start, &[bytes::Bytes::copy_from_slice(bytes)])?;
             }
-            spans.insert(range);
+            present.insert(range);
         }
     }
-    Ok(spans)
+    Ok(())
 }
 
 /// Whether a local file has all groups, and nothing else. This blocks.
@@ -125,7 +127,8 @@ pub fn is_whole(
     stop: &AtomicBool,
 ) -> Result<(bool, Spans), Failure> {
     let metadata = path.metadata().map_err(|error| Failure::disk("look at", path, error))?;
-    let spans = matching_groups(groups, path, None, stop)?;
+    let mut spans = Spans::default();
+    matching_groups(groups, path, (None, &mut spans), stop)?;
     let whole = metadata.len() == groups.length() && spans.contains(0..groups.length());
     // Of no bytes there are no groups, but the root.
     Ok((whole && (groups.groups() > 0 || groups_of(metadata.len()) == 0), spans))
