@@ -1,17 +1,23 @@
 //! `resumed get` beside curl, wget2, axel and aria2c: the same file from the same nginx.
 //!
-//! `cargo bench --bench get`, with `-- MIB` for another length than 1 GiB. It needs nginx and those
-//! of the others that are to be compared. Files are removed between runs; each line is the median of
-//! five runs, which take turns, with the user and system time and the peak memory of one of them.
+//! `cargo bench --bench get`, with `-- MIB` for another length than 1 GiB, and `-- MIB WORD` for the
+//! sections with this word in their title. It needs nginx and those of the others that are to be compared.
+//! Files are removed between runs; each line is the median of five runs, which take turns, and the peak
+//! memory of one more.
+//!
+//! `get` ends when the file is on the disk, the others when it is in the kernel's cache: so they are
+//! also measured with a `sync` of the file after them, and all of them to a file in memory.
 
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 const RUNS: usize = 5;
@@ -31,8 +37,9 @@ impl Drop for Running {
 }
 
 fn main() -> Outcome<()> {
-    let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let mib: usize = given.map_or(Ok(1024), |given| given.parse())?;
+    let mut given = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let mib: usize = given.next().map_or(Ok(1024), |given| given.parse())?;
+    let word = given.next().unwrap_or_default();
     let folder = tempfile::tempdir()?;
     let root = folder.path().join("root");
     fs::create_dir(&root)?;
@@ -41,14 +48,31 @@ fn main() -> Outcome<()> {
     let (_nginx, nginx) = start_nginx(folder.path(), &root)?;
     let (_resumed, upload) = start_resumed(folder.path(), &content)?;
     drop(content);
+    let (plain, slow) = (format!("{nginx}/file"), format!("{nginx}/limited/file"));
+    let through =
+        |stalls| Ok::<_, Box<dyn Error>>(format!("{}/limited/file", proxy(&nginx, stalls)?));
+    let stalling = |url: &str| vec![rival("resumed get", RESUMED, "get -q -o out URL", url)];
+    let disk = folder.path();
     writeln!(io::stdout(), "{mib} MiB            median s   all runs")?;
-    section("nginx, no limit", &rivals(&format!("{nginx}/file"), 8), folder.path())?;
-    section(
-        "nginx, 20 MiB/s a connection",
-        &limited(&format!("{nginx}/limited/file")),
-        folder.path(),
-    )?;
-    section("resumed, no limit (get verifies)", &rivals(&upload, 8), folder.path())
+    let mut sections = vec![
+        ("nginx, no limit", [rivals(&plain, 8), synced(&plain, 8)].concat(), disk),
+        ("nginx, 20 MiB/s a connection", limited(&slow), disk),
+        ("the same by a proxy", stalling(&through(false)?), disk),
+        ("the same, one of eight connections stalled", stalling(&through(true)?), disk),
+        (
+            "resumed, no limit (get verifies)",
+            [rivals(&upload, 8), synced(&upload, 8)].concat(),
+            disk,
+        ),
+    ];
+    let memory = tempfile::tempdir_in("/dev/shm");
+    if let Ok(memory) = &memory {
+        sections.push(("nginx, to a file in memory", rivals(&plain, 8), memory.path()));
+    }
+    for (title, rivals, folder) in sections.iter().filter(|(title, ..)| title.contains(&word)) {
+        section(title, rivals, folder)?;
+    }
+    Ok(())
 }
 
 fn content(bytes: usize) -> Vec<u8> {
@@ -58,8 +82,11 @@ fn content(bytes: usize) -> Vec<u8> {
 }
 
 /// A command that writes the file `out` in its folder.
+#[derive(Clone)]
 struct Rival {
-    name: &'static str,
+    name: String,
+    /// What has to be there for it.
+    needs: String,
     program: String,
     arguments: Vec<String>,
 }
@@ -69,7 +96,19 @@ fn rival(name: &'static str, program: &str, arguments: &str, url: &str) -> Rival
         "URL" => url.to_owned(),
         other => other.to_owned(),
     });
-    Rival { name, program: program.to_owned(), arguments: arguments.collect() }
+    let (name, program, arguments) = (name.to_owned(), program.to_owned(), arguments.collect());
+    Rival { name, needs: program.clone(), program, arguments }
+}
+
+/// The others, until what they wrote is on the disk.
+fn synced(url: &str, connections: usize) -> Vec<Rival> {
+    let others = rivals(url, connections).into_iter().skip(1);
+    let synced = others.map(|rival| {
+        let script = format!("{} {} && sync -d out", rival.program, rival.arguments.join(" "));
+        let (program, arguments) = ("sh".to_owned(), vec!["-c".to_owned(), script]);
+        Rival { name: format!("{} + sync", rival.name), program, arguments, ..rival }
+    });
+    synced.collect()
 }
 
 fn rivals(url: &str, connections: usize) -> Vec<Rival> {
@@ -86,14 +125,14 @@ fn rivals(url: &str, connections: usize) -> Vec<Rival> {
 /// Without those that use but one connection: they would take a minute.
 fn limited(url: &str) -> Vec<Rival> {
     let mut rivals = rivals(url, 8);
-    rivals.retain(|rival| !["curl", "wget2"].contains(&rival.name));
+    rivals.retain(|rival| !["curl", "wget2"].contains(&&*rival.name));
     rivals
 }
 
 fn section(title: &str, rivals: &[Rival], folder: &Path) -> Outcome<()> {
     let mut out = io::stdout();
     writeln!(out, "\n{title}")?;
-    let is_there = |rival: &&Rival| Command::new(&rival.program).arg("--version").output().is_ok();
+    let is_there = |rival: &&Rival| Command::new(&rival.needs).arg("--version").output().is_ok();
     let there: Vec<&Rival> = rivals.iter().filter(is_there).collect();
     let mut times: Vec<Vec<Duration>> = there.iter().map(|_| Vec::new()).collect();
     for _ in 0..RUNS {
@@ -107,7 +146,7 @@ fn section(title: &str, rivals: &[Rival], folder: &Path) -> Outcome<()> {
             times.iter().map(|time| format!("{:.2}", time.as_secs_f64())).collect();
         let median = times[RUNS / 2].as_secs_f64();
         let memory = peak_memory(rival, folder)?;
-        writeln!(out, "  {:12} {median:12.2}   {}   {memory} KiB", rival.name, all.join(" "))?;
+        writeln!(out, "  {:13} {median:11.2}   {}   {memory} KiB", rival.name, all.join(" "))?;
     }
     Ok(())
 }
@@ -144,6 +183,56 @@ fn peak_memory(rival: &Rival, folder: &Path) -> Outcome<u64> {
         sleep(Duration::from_millis(5));
     }
     Ok(peak)
+}
+
+/// What is known of the connections of a proxy.
+#[derive(Default)]
+struct Seen {
+    open: AtomicUsize,
+    has_stalled: AtomicBool,
+}
+
+/// The URL of a proxy before a server: the third connection of each run stalls after 4 MiB, if any is to.
+fn proxy(server: &str, stalls: bool) -> Outcome<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let server = server.trim_start_matches("http://").to_owned();
+    let seen = Arc::new(Seen::default());
+    spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (server, seen) = (server.clone(), Arc::clone(&seen));
+            let is_third = seen.open.fetch_add(1, Ordering::SeqCst) == 2;
+            let stalls = stalls && is_third && !seen.has_stalled.swap(true, Ordering::SeqCst);
+            spawn(move || {
+                // The client may go whenever it likes.
+                let _ = pass_on(&client, &server, stalls);
+                if seen.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    seen.has_stalled.store(false, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    Ok(url)
+}
+
+fn pass_on(client: &TcpStream, server: &str, stalls: bool) -> io::Result<()> {
+    let upstream = TcpStream::connect(server)?;
+    let (mut asks, mut asked) = (client.try_clone()?, upstream.try_clone()?);
+    let asking = spawn(move || {
+        let copied = io::copy(&mut asks, &mut asked);
+        // A client that is gone ends both ways, also of one that stalls.
+        let _ = asked.shutdown(Shutdown::Both);
+        copied
+    });
+    let (mut from, mut to) = (&upstream, client);
+    let most = if stalls { 4 << 20 } else { u64::MAX };
+    let copied = io::copy(&mut (&mut from).take(most), &mut to);
+    if !stalls || copied.is_err() {
+        let _ = client.shutdown(Shutdown::Both);
+    }
+    // One that stalls lasts until the client goes.
+    let _ = asking.join();
+    copied.map(|_| ())
 }
 
 fn free_port() -> Outcome<u16> {
