@@ -32,6 +32,16 @@ const READ_BYTES: usize = 128 << 10;
 /// What hyper demands at least.
 const LEAST_READ_BYTES: usize = 8 << 10;
 
+/// What became of a request that was not answered.
+pub(super) enum Left {
+    /// Nothing of it was sent.
+    Unsent(Box<Request<RequestContent>>),
+    /// The connection ended.
+    Closed,
+    /// Nothing moved any more.
+    Stalled,
+}
+
 /// A connection on which one request after the other can be sent.
 pub(super) struct Connection {
     sender: SendRequest<RequestContent>,
@@ -69,12 +79,12 @@ impl Connection {
     /// Sends a request and waits for the head of its answer, for as long as something moves.
     ///
     /// # Errors
-    /// The failure, and the request if nothing of it was sent.
+    /// The failure, and what became of the request.
     pub(super) async fn send(
         &mut self,
         request: Request<RequestContent>,
         patience: Duration,
-    ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestContent>>)> {
+    ) -> Result<Response<Incoming>, (Failure, Left)> {
         let broken = |error: hyper::Error| {
             let is_no_http = error.is_parse();
             let failure = Failure::network("no answer came", error);
@@ -82,18 +92,21 @@ impl Connection {
             if is_no_http { failure.for_good() } else { failure }
         };
         let ready = drive(&mut self.driver, self.sender.ready());
-        if let Err(error) = ready.await {
-            return Err((broken(error), Some(request)));
+        match self.activity.unless_stalled(patience, ready).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err((broken(error), Left::Unsent(Box::new(request)))),
+            Err(stalled) => return Err((stalled, Left::Stalled)),
         }
         let answer = drive(&mut self.driver, self.sender.try_send_request(request));
         let answered = match Box::pin(self.activity.unless_stalled(patience, answer)).await {
-            Err(stalled) => return Err((stalled, None)),
+            Err(stalled) => return Err((stalled, Left::Stalled)),
             Ok(answered) => answered,
         };
         self.is_used = true;
         answered.map_err(|mut error| {
             let unsent = error.take_message();
-            (broken(error.into_error()), unsent)
+            let left = unsent.map_or(Left::Closed, |unsent| Left::Unsent(Box::new(unsent)));
+            (broken(error.into_error()), left)
         })
     }
 

@@ -33,8 +33,8 @@ use url::{Origin, Url};
 use self::answer::Idle;
 pub use self::answer::{Answer, Content};
 pub use self::blocking::{blocking, joined};
-use self::connection::Connection;
 pub use self::connection::RequestContent;
+use self::connection::{Connection, Left};
 use self::dial::Dialer;
 use self::failure::Failure;
 use self::rate::RateLimit;
@@ -85,12 +85,16 @@ pub struct Request {
     /// Whether it goes to another server than the person named: secrets in [`Options::headers`]
     /// are not meant for that one.
     pub is_elsewhere: bool,
+    /// The time that nothing may move while it is answered, if that is longer than
+    /// [`Options::stall_timeout`].
+    pub patience: Duration,
 }
 
 impl Request {
     /// A request with this method and no fields of its own.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), is_elsewhere: false }
+        let (headers, patience) = (HeaderMap::new(), Duration::ZERO);
+        Self { method, url, headers, is_elsewhere: false, patience }
     }
 
     /// The same request with this field.
@@ -190,15 +194,18 @@ impl Client {
                 None => Box::pin(Connection::open(&self.dialer, url, &self.limit)).await?,
             };
             address(&mut message, url, &connection)?;
-            let (was_used, patience) = (connection.is_used, self.options.stall_timeout);
-            let (failure, unsent) = match connection.send(message, patience).await {
+            let was_used = connection.is_used;
+            let patience = self.options.stall_timeout.max(request.patience);
+            let (failure, left) = match connection.send(message, patience).await {
                 Ok(response) => return Ok(self.answer(url, origin, connection, response)),
                 Err(failed) => failed,
             };
-            match unsent {
+            match left {
                 // The server closed a connection that was kept; that is its right.
-                Some(unsent) if was_used => message = unsent,
-                _ if was_used && matches!(request.method, Method::GET | Method::HEAD) => {
+                Left::Unsent(unsent) if was_used => message = *unsent,
+                Left::Closed
+                    if was_used && matches!(request.method, Method::GET | Method::HEAD) =>
+                {
                     message = http::Request::new(
                         Empty::new().map_err(|never| match never {}).boxed_unsync(),
                     );
