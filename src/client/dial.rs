@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
@@ -20,6 +20,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
@@ -29,6 +30,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 use url::Url;
 
+use super::blocking::blocking;
 use super::failure::{Failure, shown};
 
 /// A connection's bytes, both ways.
@@ -54,7 +56,7 @@ pub(super) struct Dialer {
     connector: HttpConnector,
     proxies: Matcher,
     ca_file: Option<PathBuf>,
-    tls: OnceLock<TlsConnector>,
+    tls: OnceCell<TlsConnector>,
     patience: Duration,
 }
 
@@ -65,7 +67,7 @@ impl Dialer {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(patience));
-        let (proxies, tls) = (Matcher::from_env(), OnceLock::new());
+        let (proxies, tls) = (Matcher::from_env(), OnceCell::new());
         Self { connector, proxies, ca_file, tls, patience }
     }
 
@@ -126,7 +128,7 @@ impl Dialer {
         let name = ServerName::try_from(host).map_err(|error| {
             Failure::usage(format!("{} has no usable host: {error}", shown(url)))
         })?;
-        let stream = self.tls()?.connect(name, stream).await.map_err(|error| {
+        let stream = self.tls().await?.connect(name, stream).await.map_err(|error| {
             // A certificate does not get better by asking again; a connection that was cut may.
             let is_refused = error.kind() == io::ErrorKind::InvalidData;
             let failure = Failure::network(format!("TLS with {} failed", shown(url)), error);
@@ -135,12 +137,12 @@ impl Dialer {
         Ok(Way { stream: Box::new(stream), proxy: None })
     }
 
-    fn tls(&self) -> Result<&TlsConnector, Failure> {
-        if let Some(connector) = self.tls.get() {
-            return Ok(connector);
-        }
-        let connector = tls_connector(self.ca_file.as_deref())?;
-        Ok(self.tls.get_or_init(|| connector))
+    async fn tls(&self) -> Result<&TlsConnector, Failure> {
+        let set_up = || {
+            let ca_file = self.ca_file.clone();
+            blocking(move || tls_connector(ca_file.as_deref()))
+        };
+        self.tls.get_or_try_init(set_up).await
     }
 }
 
