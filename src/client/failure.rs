@@ -128,8 +128,12 @@ impl Failure {
 
     /// The process was told to stop.
     pub fn interrupted() -> Self {
-        let message = "interrupted; the same command goes on from here";
-        Self::new(FailureKind::Interrupted, message.into())
+        Self::new(FailureKind::Interrupted, "interrupted".into())
+    }
+
+    /// The process was told to stop, and keeps what it has.
+    pub fn paused() -> Self {
+        Self::interrupted().with_words("the same command goes on from here")
     }
 
     /// Its kind.

@@ -58,8 +58,7 @@ fn get(flags: &GetFlags, is_stdout: bool, reporter: &Arc<Reporter>) -> Result<()
         let mut first = Ok(());
         for download in &downloads {
             if let Err(failure) = Box::pin(getter.get(download)).await {
-                let url = download.urls.first().map(resumed::client::failure::shown);
-                let kind = told(&url.unwrap_or_default(), &failure);
+                let kind = told(&download.name(), &failure);
                 first = first.and(Err(kind));
                 if kind == FailureKind::Interrupted {
                     break;

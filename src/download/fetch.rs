@@ -71,6 +71,19 @@ pub struct Getter {
     pub stop: CancellationToken,
 }
 
+impl Download {
+    /// What it is called before its file has a name.
+    pub fn name(&self) -> String {
+        match &self.to {
+            Destination::Stdout => "-".to_owned(),
+            Destination::Path(given) => match guess(self, given.as_deref()) {
+                Some(path) => file_name(&path),
+                None => self.urls.first().map(shown).unwrap_or_default(),
+            },
+        }
+    }
+}
+
 impl Getter {
     /// Fetches one file. Stopped or failed it leaves what is needed to go on.
     ///
@@ -86,7 +99,7 @@ impl Getter {
         if download.urls.len() > 1 && !matches!(download.to, Destination::Stdout) {
             for url in download.urls.chunks(1) {
                 let one = shown(&url[0]);
-                self.reporter.note(&name_of(download), &format!("{failure}; trying {one} alone"));
+                self.reporter.note(&download.name(), &format!("{failure}; trying {one} alone"));
                 failure = match self.get_from(download, url).await {
                     Err(failure) if failure.kind() != FailureKind::Interrupted => failure,
                     done => return done,
@@ -100,7 +113,7 @@ impl Getter {
         let mut has_ranges = true;
         for _ in 0..=MAX_RESTARTS {
             let sources = urls.iter().cloned().map(Source::new).collect();
-            let name = name_of(download);
+            let name = download.name();
             let attempt = Attempt { download, sources: Arc::new(sources), name, has_ranges };
             match Box::pin(self.attempt(&attempt)).await {
                 Ok(()) => return Ok(()),
@@ -337,17 +350,6 @@ impl Getter {
         .await?;
         shared.progress.finish(Some(&target.to_string_lossy()), verified.as_deref());
         Ok(())
-    }
-}
-
-/// What a download is called before its file has a name.
-fn name_of(download: &Download) -> String {
-    match &download.to {
-        Destination::Stdout => "-".to_owned(),
-        Destination::Path(given) => match guess(download, given.as_deref()) {
-            Some(path) => file_name(&path),
-            None => download.urls.first().map(shown).unwrap_or_default(),
-        },
     }
 }
 

@@ -139,7 +139,7 @@ impl Crew<'_> {
                 () = sleep_until(keeper.at) => keeper.save().await?,
                 () = sleep_until(keeper.look_at) => keeper.look().await?,
                 () = &mut watch => {}
-                () = stop.cancelled() => return Err(Failure::interrupted().into()),
+                () = stop.cancelled() => return Err(Failure::paused().into()),
             }
             shared.progress.set_connections(shared.active.load(Ordering::Relaxed));
         }
