@@ -201,3 +201,57 @@ async fn what_cannot_be_meant_is_refused() {
         assert_eq!(ended.code, 2, "{wrong:?}: {}", ended.errors);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_cancelled_also_when_an_earlier_run_joined_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file(folder.path(), "file", &pattern(33 * MIB));
+    let server = Faulty::start(|asked| match (asked.method.as_str(), asked.before) {
+        ("HEAD", 0) => Fault::Answer("500 Oops"),
+        _ => Fault::None,
+    })
+    .await;
+    let arguments = ["-c2", "--max-tries", "1", &file, &server.url()];
+    let ended = put(folder.path(), &arguments, None).await;
+    assert_eq!(ended.code, 4, "{}", ended.errors);
+    let ended = put(folder.path(), &arguments, None).await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    let gone: Vec<bool> = server.uploads.lock().iter().map(|upload| upload.is_gone).collect();
+    assert_eq!(gone, [true, true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_at_an_offset_that_cannot_be_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file(folder.path(), "file", &pattern(33 * MIB));
+    let server = Faulty::start(|asked| match asked.method.as_str() {
+        "HEAD" => Fault::Lie(99 * MIB),
+        _ => Fault::None,
+    })
+    .await;
+    let arguments = ["-c2", "--max-tries", "1", &file, &server.url()];
+    let ended = put(folder.path(), &arguments, None).await;
+    assert_eq!(ended.code, 3, "{}", ended.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_that_nobody_writes_to_can_be_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let arguments = [pipe.to_str().unwrap(), "http://127.0.0.1:9/files/"];
+    let mut child = command(folder.path(), &arguments).stderr(Stdio::null()).spawn().unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let begin = std::time::Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begin.elapsed() > std::time::Duration::from_secs(5) {
+            child.kill().unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(status.code(), Some(130));
+}

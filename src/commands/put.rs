@@ -5,23 +5,19 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use futures_util::StreamExt as _;
 use futures_util::stream::iter;
 use resumed::client::failure::{Failure, FailureKind};
 use resumed::client::report::{Reporter, Style};
-use resumed::client::{Client, Options};
+use resumed::client::{Client, joined};
 use resumed::clock::Clock;
 use resumed::send::flags::PutFlags;
 use resumed::send::session::Sessions;
 use resumed::send::{Sender, shown_name};
 use tokio_util::sync::CancellationToken;
 use url::Url;
-
-/// How long a server may take to join the parts of a file.
-const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 
 pub(crate) fn command() -> Command {
     PutFlags::augment_args(Command::new("put"))
@@ -52,10 +48,11 @@ fn put(flags: &PutFlags, reporter: &Arc<Reporter>) -> Result<(), FailureKind> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime
         .map_err(|error| told("put", &Failure::network("the runtime does not start", error)))?;
+    let sessions = sessions(reporter);
     let outcome = runtime.block_on(async {
         let stop = super::stop_on_signal()
             .map_err(|error| told("put", &Failure::network("signals cannot be awaited", error)))?;
-        let sender = Arc::new(sender(flags, reporter, stop));
+        let sender = Arc::new(sender(flags, reporter, sessions, stop));
         let send = |path: PathBuf| {
             let sender = Arc::clone(&sender);
             async move {
@@ -63,7 +60,7 @@ fn put(flags: &PutFlags, reporter: &Arc<Reporter>) -> Result<(), FailureKind> {
                     let path = path.clone();
                     async move { Box::pin(sender.send(&path)).await }
                 });
-                (task.await.unwrap_or_else(|_| Err(Failure::interrupted())), path)
+                (joined(task).await, path)
             }
         };
         let mut sent = iter(flags.files.clone()).map(send).buffer_unordered(flags.jobs.into());
@@ -76,6 +73,9 @@ fn put(flags: &PutFlags, reporter: &Arc<Reporter>) -> Result<(), FailureKind> {
             });
             if let Err(failure) = outcome {
                 first = first.and(Err(told(&name, &failure)));
+                if failure.kind() == FailureKind::Interrupted {
+                    break;
+                }
             }
         }
         first
@@ -85,12 +85,14 @@ fn put(flags: &PutFlags, reporter: &Arc<Reporter>) -> Result<(), FailureKind> {
     outcome
 }
 
-fn sender(flags: &PutFlags, reporter: &Arc<Reporter>, stop: CancellationToken) -> Sender {
-    let options = flags.client.options();
-    let patience = options.stall_timeout.max(LONG_PATIENCE);
-    let patient = Options { stall_timeout: patience, ..options.clone() };
-    let clients = (Client::new(options, Clock::System), Client::new(patient, Clock::System));
-    Sender::new(clients, Arc::clone(reporter), sessions(reporter), flags.options(), stop)
+fn sender(
+    flags: &PutFlags,
+    reporter: &Arc<Reporter>,
+    sessions: Option<Sessions>,
+    stop: CancellationToken,
+) -> Sender {
+    let client = Client::new(flags.client.options(), Clock::System);
+    Sender::new(client, Arc::clone(reporter), sessions, flags.options(), stop)
 }
 
 /// Where sessions are kept, if they can be.

@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::source::{BLOCK_BYTES, Source};
-use crate::client::RequestContent;
 use crate::client::failure::Failure;
 use crate::client::rate::RateLimit;
 use crate::client::report::Progress;
+use crate::client::{RequestContent, joined};
 
 /// Under a limit of the rate no piece has to have more.
 const LEAST_PIECE_BYTES: usize = 512;
@@ -78,7 +78,7 @@ impl State {
 
     async fn next_block(&mut self) -> Result<Option<Bytes>, Fault> {
         let read = match self.ahead.take() {
-            Some(ahead) => ahead.await.unwrap_or_else(|_| Err(Failure::interrupted())),
+            Some(ahead) => joined(ahead).await,
             None if self.range.is_empty() => return Ok(None),
             None => self.source.read(self.range.start, self.range.end).await,
         };

@@ -1,6 +1,6 @@
 //! One file: its session, its digest, and its upload or the parts of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,13 +16,16 @@ use super::tus::Creation;
 use super::{Sender, absolute, metadata};
 use crate::client::failure::{Failure, FailureKind};
 use crate::client::report::Progress;
-use crate::client::{with_credentials, without_credentials};
+use crate::client::{blocking, with_credentials, without_credentials};
 use crate::protocol::digest::Blake3Digest;
 
 /// A part that is shorter gains nothing from a connection of its own.
 const LEAST_PART_BYTES: u64 = 16 << 20;
 /// Longer files take a while to be digested, which is said.
 const LONG_BYTES: u64 = 1 << 30;
+
+/// What was read of an earlier session.
+type Loaded = Result<Option<Session>, String>;
 
 /// One file on its way.
 pub(super) struct Errand {
@@ -50,12 +53,9 @@ impl Sender {
         let link = self.link(path);
         let pairs = metadata::pairs(path, &self.options);
         let known = metadata::field(&pairs, None);
-        let file_path = absolute(path)?;
         let endpoint = without_credentials(&link.endpoint).to_string();
-        let facts =
-            [file_path.as_os_str().as_encoded_bytes(), endpoint.as_bytes(), known.as_bytes()];
-        let slot = self.slot(&link, &facts)?;
-        let earlier = self.earlier(&link, slot.as_ref(), &file).await?;
+        let (file_path, slot, loaded) = self.slot(&link, path, [endpoint.clone(), known]).await?;
+        let earlier = self.earlier(&link, loaded, &file).await?;
         let blake3 = match &earlier {
             Some(session) => session.blake3,
             None if self.options.is_digested => Some(digest(&link, &file).await?),
@@ -83,19 +83,35 @@ impl Sender {
         let finished = link.finish(path, &progress, blake3, complete);
         let is_wrong = |failure: &Failure| failure.kind() == FailureKind::Verification;
         if finished.as_ref().err().is_none_or(is_wrong) {
-            errand.records.remove();
+            errand.records.remove().await;
         }
         finished
     }
 
-    fn slot(&self, link: &Link, facts: &[&[u8]]) -> Result<Option<Slot>, Failure> {
-        let Some(sessions) = &self.sessions else { return Ok(None) };
-        match sessions.slot(facts) {
-            Ok(slot) => Ok(Some(slot)),
+    /// Where the file really lies, the place of its session, and what an earlier run wrote there.
+    async fn slot(
+        &self,
+        link: &Link,
+        path: &Path,
+        facts: [String; 2],
+    ) -> Result<(PathBuf, Option<Slot>, Loaded), Failure> {
+        let (sessions, path) = (self.sessions.clone(), path.to_owned());
+        let (path, slot, loaded) = blocking(move || {
+            let path = absolute(&path)?;
+            let Some(sessions) = sessions else { return Ok((path, Ok(None), Ok(None))) };
+            let [endpoint, known] = &facts;
+            let name = path.as_os_str().as_encoded_bytes();
+            let slot = sessions.slot(&[name, endpoint.as_bytes(), known.as_bytes()]);
+            let loaded = slot.as_ref().map_or(Ok(None), Slot::load);
+            Ok((path, slot.map(Some), loaded))
+        })
+        .await?;
+        match slot {
+            Ok(slot) => Ok((path, slot, loaded)),
             Err(failure) if failure.kind() == FailureKind::Disk => {
                 let message = format!("{failure}; another run could not go on with this one");
                 link.reporter.note(&link.name, &message);
-                Ok(None)
+                Ok((path, None, loaded))
             }
             Err(failure) => Err(failure),
         }
@@ -105,10 +121,10 @@ impl Sender {
     async fn earlier(
         &self,
         link: &Arc<Link>,
-        slot: Option<&Slot>,
+        loaded: Loaded,
         file: &Arc<SourceFile>,
     ) -> Result<Option<Session>, Failure> {
-        let mut session = match slot.map_or(Ok(None), Slot::load) {
+        let mut session = match loaded {
             Ok(Some(session)) => session,
             Ok(None) => return Ok(None),
             Err(why) => {
@@ -240,7 +256,8 @@ async fn run_all(
     }
     let mut complete = Vec::new();
     while let Some(ended) = running.join_next().await {
-        complete.push(ended.unwrap_or_else(|_| Err(Failure::interrupted()))?);
+        let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        complete.push(ended?);
     }
     complete.sort_by_key(|(number, _)| *number);
     Ok(complete.into_iter().map(|(_, complete)| complete).collect())
@@ -260,8 +277,7 @@ async fn digest(link: &Link, file: &Arc<SourceFile>) -> Result<Blake3Digest, Fai
     }
     let stop = Stop(Arc::default());
     let (file, told) = (Arc::clone(file), Arc::clone(&stop.0));
-    let digest = tokio::task::spawn_blocking(move || file.digest(&told)).await;
-    digest.unwrap_or_else(|_| Err(Failure::interrupted()))?.ok_or_else(Failure::interrupted)
+    blocking(move || file.digest(&told)).await?.ok_or_else(Failure::interrupted)
 }
 
 impl Link {

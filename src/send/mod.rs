@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,7 @@ use self::transfer::Link;
 use self::tus::Abilities;
 use crate::client::failure::Failure;
 use crate::client::report::Reporter;
-use crate::client::{Client, without_credentials};
+use crate::client::{Client, blocking, without_credentials};
 
 /// How files are sent.
 #[derive(Clone, Debug)]
@@ -64,10 +65,7 @@ pub struct Options {
 
 /// Sends files to one server.
 pub struct Sender {
-    /// For requests that are answered as soon as they have arrived.
     client: Arc<Client>,
-    /// For a request whose answer may have to wait for a copy of everything.
-    patient: Arc<Client>,
     reporter: Arc<Reporter>,
     /// `None` where none can be kept.
     sessions: Option<Sessions>,
@@ -77,18 +75,16 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender that is told to stop by `stop`. Of the two clients the second is the one with more
-    /// patience.
+    /// A sender that is told to stop by `stop`.
     pub fn new(
-        (client, patient): (Client, Client),
+        client: Client,
         reporter: Arc<Reporter>,
         sessions: Option<Sessions>,
         options: Options,
         stop: CancellationToken,
     ) -> Self {
-        let (client, patient) = (Arc::new(client), Arc::new(patient));
-        let abilities = OnceCell::new();
-        Self { client, patient, reporter, sessions, options, stop, abilities }
+        let (client, abilities) = (Arc::new(client), OnceCell::new());
+        Self { client, reporter, sessions, options, stop, abilities }
     }
 
     /// Sends what lies at this path, or standard input for `-`. The URL of the complete upload.
@@ -97,15 +93,23 @@ impl Sender {
     /// # Errors
     /// Any [`Failure`]; those that may pass were tried again before.
     pub async fn send(&self, path: &Path) -> Result<Url, Failure> {
+        let goes_on = AtomicBool::new(false);
         let sent = async {
-            match open(path)? {
-                Opened::File(file) => Box::pin(self.send_file(Arc::new(file), path)).await,
+            let opened = path.to_owned();
+            match blocking(move || open(&opened)).await? {
+                Opened::File(file) => {
+                    goes_on.store(self.sessions.is_some(), Ordering::Relaxed);
+                    Box::pin(self.send_file(Arc::new(file), path)).await
+                }
                 Opened::Stream(stream) => Box::pin(self.send_stream(stream, path)).await,
             }
         };
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Err(Failure::interrupted()),
+            () = self.stop.cancelled() => Err(match goes_on.load(Ordering::Relaxed) {
+                true => Failure::paused(),
+                false => Failure::interrupted(),
+            }),
             sent = sent => sent.map(|url| without_credentials(&url)),
         }
     }

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::session::{Session, Slot};
 use crate::client::failure::Failure;
-use crate::client::without_credentials;
+use crate::client::{blocking, without_credentials};
 
 /// A session and where it is written. `None` where nothing can be written.
 #[derive(Clone, Debug)]
@@ -42,10 +42,14 @@ impl Records {
     }
 
     /// Forgets the session: it is done.
-    pub(super) fn remove(&self) {
-        if let Some(slot) = &self.0.lock().1 {
-            slot.remove();
-        }
+    pub(super) async fn remove(&self) {
+        let records = Arc::clone(&self.0);
+        let remove = move || {
+            if let Some(slot) = &records.lock().1 {
+                slot.remove();
+            }
+        };
+        blocking(remove).await;
     }
 
     async fn change(
@@ -53,12 +57,12 @@ impl Records {
         change: impl FnOnce(&mut Session) + Send + 'static,
     ) -> Result<(), Failure> {
         let records = Arc::clone(&self.0);
-        let saved = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let (session, slot) = &mut *records.lock();
             change(session);
             slot.as_ref().map_or(Ok(()), |slot| slot.save(session))
-        });
-        saved.await.unwrap_or_else(|_| Err(Failure::interrupted()))
+        })
+        .await
     }
 }
 

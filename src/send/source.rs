@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::window::Window;
+use crate::client::blocking;
 use crate::client::failure::Failure;
 use crate::protocol::digest::Blake3Digest;
 
@@ -144,8 +145,7 @@ impl Source {
         match self {
             Self::File(file) => {
                 let file = Arc::clone(file);
-                let read = tokio::task::spawn_blocking(move || file.read(begin, end));
-                read.await.unwrap_or_else(|_| Err(Failure::interrupted()))
+                blocking(move || file.read(begin, end)).await
             }
             Self::Memory(bytes) => {
                 let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);

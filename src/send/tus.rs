@@ -3,12 +3,14 @@
 //! - tus 1.0 "Core Protocol", "Creation", "Termination", "Concatenation"
 //! - `Upload-Blake3`: a field of `resumed`, the digest of an upload that is complete
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderName, Method, StatusCode};
-use url::Url;
+use url::{Position, Url};
 
 use crate::client::failure::{Failure, shown};
-use crate::client::{Answer, Request, with_credentials};
+use crate::client::{Answer, Request, with_credentials, without_credentials};
 use crate::clock::Clock;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::tus::{CONTENT_MEDIA_TYPE, VERSION};
@@ -21,6 +23,8 @@ const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 const UPLOAD_BLAKE3: HeaderName = HeaderName::from_static("upload-blake3");
+/// How long a server may take to join the parts of a file.
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 /// The most of a refusal's words that are passed on.
 const MOST_WORDS: usize = 300;
 
@@ -95,13 +99,19 @@ pub(super) fn create(endpoint: &Url, creation: &Creation, metadata: &str) -> Req
         Creation::Final(parts) => {
             // Paths, as far as they can be: a proxy may know the server by another name.
             let path = |part: &Url| match part.origin() == endpoint.origin() {
-                true => part.path().to_owned(),
-                false => part.to_string(),
+                true => part[Position::BeforePath..Position::AfterQuery].to_owned(),
+                false => without_credentials(part).to_string(),
             };
             let parts: Vec<String> = parts.iter().map(path).collect();
             request.with(UPLOAD_CONCAT, format!("final;{}", parts.join(" ")))
         }
     };
+    let patience = match creation {
+        // The server may have to copy everything before it answers.
+        Creation::Final(_) => LONG_PATIENCE,
+        Creation::Whole(_) | Creation::Open | Creation::Partial(_) => Duration::ZERO,
+    };
+    let request = Request { patience, ..request };
     if metadata.is_empty() { request } else { request.with(UPLOAD_METADATA, metadata) }
 }
 
@@ -229,7 +239,6 @@ fn digest(answer: &Answer) -> Option<Blake3Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::without_credentials;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -237,10 +246,10 @@ mod tests {
 
     #[test]
     fn parts_are_named_by_their_paths_where_they_can_be() {
-        let parts = ["http://host/files/a", "http://host/files/b", "http://other/c"];
+        let parts = ["http://host/files/a", "http://host/files/b?c=d", "http://other/c"];
         let creation = Creation::Final(parts.map(url).to_vec());
         let request = create(&url("http://host/files/"), &creation, "");
-        assert_eq!(request.headers[UPLOAD_CONCAT], "final;/files/a /files/b http://other/c");
+        assert_eq!(request.headers[UPLOAD_CONCAT], "final;/files/a /files/b?c=d http://other/c");
         assert!(!request.headers.contains_key(UPLOAD_METADATA));
     }
 
