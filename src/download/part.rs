@@ -9,10 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with};
+use rustix::fs::{FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::{Errno, pwritev};
 
 use crate::client::failure::Failure;
+use crate::client::open_locked;
 
 /// The pieces that one system call takes (Linux: `IOV_MAX`).
 const MAX_SLICES: usize = 1024;
@@ -48,15 +49,15 @@ impl PartFile {
     /// The disk, or another process that writes it.
     pub fn open(target: &Path) -> Result<Self, Failure> {
         let path = part_path(target);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|error| Failure::disk("open", &path, error))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { file, path }),
-            Err(Errno::WOULDBLOCK) => {
+        let opened = open_locked(&path, |path| {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+        });
+        match opened {
+            Ok(Some(file)) => Ok(Self { file, path }),
+            Ok(None) => {
                 Err(Failure::usage(format!("another process is downloading to {}", path.display())))
             }
-            Err(error) => Err(Failure::disk("lock", &path, error.into())),
+            Err(error) => Err(Failure::disk("open", &path, error)),
         }
     }
 

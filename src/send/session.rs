@@ -5,7 +5,7 @@
 //! complete. Its file is replaced as a whole, so it is the old one or the new one whatever happens.
 //! The URLs in it let one append to the uploads: only the owner may read it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use url::Url;
 
 use super::source::Stamp;
 use crate::client::failure::Failure;
+use crate::client::open_locked;
 use crate::clock::Clock;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::units::Timestamp;
@@ -142,14 +143,12 @@ impl Sessions {
         let path = self.folder.join(format!("{name}.json"));
         let lock_path = self.folder.join(format!("{name}.lock"));
         let cannot = |error| Failure::disk("lock", &lock_path, error);
-        let options = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock_path);
-        let lock = options.map_err(cannot)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Slot { path, _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                Err(Failure::usage("another process sends this file there; let it finish"))
-            }
-            Err(TryLockError::Error(error)) => Err(cannot(error)),
+        let opened = open_locked(&lock_path, |path| {
+            OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+        });
+        match opened.map_err(cannot)? {
+            Some(lock) => Ok(Slot { path, _lock: lock }),
+            None => Err(Failure::usage("another process sends this file there; let it finish")),
         }
     }
 }
