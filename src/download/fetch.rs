@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -323,15 +323,29 @@ impl Getter {
             begin: Instant::now(),
             freed: Notify::new(),
             active: AtomicUsize::new(0),
+            writing_us: AtomicU64::new(0),
             wrong: Mutex::default(),
         });
         let journal = Arc::new(Mutex::new(journal));
         let moved = transfer::run(&shared, opened, self.connections, &journal, &self.stop);
         Box::pin(moved).await?;
-        let (force, to, work) = (self.force, target.clone(), Arc::clone(&shared));
+        self.conclude(&shared, journal, digests, &target).await?;
+        shared.progress.finish(Some(&target.to_string_lossy()), verified.as_deref());
+        Ok(())
+    }
+
+    /// Gives the complete part file its name, if it has the right bytes.
+    async fn conclude(
+        &self,
+        shared: &Arc<Shared>,
+        journal: Arc<Mutex<Journal>>,
+        digests: Vec<Checksum>,
+        target: &Path,
+    ) -> Result<(), Failure> {
+        let (force, to, work) = (self.force, target.to_owned(), Arc::clone(shared));
         self.locally(move |stop| {
             let path = journal_path(&to);
-            match check_digests(work.part.path(), length, &digests, stop) {
+            match check_digests(work.part.path(), work.length, &digests, stop) {
                 Err(failure) if failure.kind() == FailureKind::Verification => {
                     // Nobody knows which bytes are wrong: none of them may serve again.
                     journal::forget_durably(&path)?;
@@ -341,15 +355,13 @@ impl Getter {
             }
             let mut journal = journal.lock();
             if journal.is_begun() {
-                journal.written(Spans::from(vec![(0, length)]))?;
+                journal.written(Spans::from(vec![(0, work.length)]))?;
             }
             work.part.publish(&to, force)?;
             journal::forget(&path);
             Ok(())
         })
-        .await?;
-        shared.progress.finish(Some(&target.to_string_lossy()), verified.as_deref());
-        Ok(())
+        .await
     }
 }
 

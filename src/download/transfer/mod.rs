@@ -10,7 +10,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) begin: Instant,
     pub(super) freed: Notify,
     pub(super) active: AtomicUsize,
+    /// The time that connections spent on writing, in microseconds.
+    pub(super) writing_us: AtomicU64,
     pub(super) wrong: Mutex<BTreeMap<u64, u32>>,
 }
 
@@ -201,10 +203,12 @@ impl Refusals {
 
 /// Decides when further connections are opened. More of them help where a server or the way
 /// there holds each of them back, and cost where nothing does: so not if the file will be there in
-/// half a second anyway, and not, for a while, if the one brings more than such limits do.
+/// half a second anyway, and not, for a while, if the one brings more than such limits do, or waits
+/// for the disk.
 struct Ramp {
     at: Instant,
     before: (Instant, u64),
+    writing_us: u64,
 }
 
 impl Ramp {
@@ -215,7 +219,8 @@ impl Ramp {
 
     fn new(shared: &Shared) -> Self {
         let now = Instant::now();
-        Self { at: now + Self::FIRST_LOOK, before: (now, shared.progress.bytes()) }
+        let before = (now, shared.progress.bytes());
+        Self { at: now + Self::FIRST_LOOK, before, writing_us: 0 }
     }
 
     /// How many more to open now.
@@ -225,6 +230,12 @@ impl Ramp {
         let moved = bytes.saturating_sub(self.before.1);
         self.before = (now, bytes);
         self.at = now + Self::NEXT_LOOK;
+        let wrote_us = shared.writing_us.load(Ordering::Relaxed);
+        let writing_us = wrote_us.saturating_sub(std::mem::replace(&mut self.writing_us, wrote_us));
+        let active = u64::try_from(shared.active.load(Ordering::Relaxed)).unwrap_or(1).max(1);
+        if writing_us / active > ms.saturating_mul(500) {
+            return 0;
+        }
         wanted(moved.saturating_mul(1000) / ms, shared.length.saturating_sub(bytes))
     }
 }

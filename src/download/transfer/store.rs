@@ -1,5 +1,6 @@
 //! Bytes that came reach the file, and groups are verified. All of this blocks.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,7 +115,10 @@ impl Shared {
         let id = from.claim;
         let Some(mine) = self.plan.lock().writing(id, batch.bytes) else { return Ok(()) };
         batch.cut(mine);
+        let begin = Instant::now();
         self.part.write(batch.at, &batch.pieces)?;
+        let took_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.writing_us.fetch_add(took_us, Ordering::Relaxed);
         batch.hash();
         let complete = {
             let mut plan = self.plan.lock();
