@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use super::database::Database;
-use super::index::{Changes, guarded, read};
+use super::flusher::Flusher;
+use super::index::{Changes, guarded, read, records};
 use super::recent::Recent;
 use super::trust::Mark;
-use super::{base_of, flusher::Flusher};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Upload;
 use crate::storage::journal::{Entry, Journal, Payload, write_base};
@@ -76,6 +76,18 @@ pub(super) struct Committer {
 pub(super) struct BaseWriter {
     thread: JoinHandle<Result<u64, Failure>>,
     is_cancelled: Arc<AtomicBool>,
+}
+
+/// Tells the committer that a base has ended, however that came about: it begins no other one before.
+struct Ending(mpsc::WeakSender<Message>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(messages) = self.0.upgrade() {
+            // Without a committer there is nobody to tell.
+            let _ = messages.blocking_send(Message::BaseEnded);
+        }
+    }
 }
 
 /// The changes that are made durable together.
@@ -236,19 +248,15 @@ impl Committer {
         let is_cancelled = Arc::new(AtomicBool::new(false));
         let (database, cancelled) = (Arc::clone(&self.database), Arc::clone(&is_cancelled));
         let (folder, durability) = (self.folder.clone(), self.durability);
-        let messages = self.messages.clone();
+        let ending = Ending(self.messages.clone());
         let thread = thread::Builder::new().name("records-base".to_owned()).spawn(move || {
-            let written = database.with(|database| {
-                let records = base_of(database).map(|record| {
+            let _ending = ending;
+            database.with(|database| {
+                let records = records(database).map(|record| {
                     if cancelled.load(Ordering::Relaxed) { Err(Failure::Closed) } else { record }
                 });
                 write_base(&folder, point, records, durability)
-            });
-            if let Some(messages) = messages.upgrade() {
-                // Without a committer there is nobody to tell.
-                let _ = messages.blocking_send(Message::BaseEnded);
-            }
-            written
+            })
         })?;
         Ok(BaseWriter { thread, is_cancelled })
     }
@@ -261,4 +269,21 @@ fn failed_again(error: &std::io::Error) -> Failure {
         None => std::io::Error::new(error.kind(), error.to_string()),
     };
     StorageError::io("", None, copy).failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_that_ends_in_a_panic_is_told_as_ended() {
+        let (messages, mut queue) = mpsc::channel(1);
+        let ending = Ending(messages.downgrade());
+        let base = thread::spawn(move || {
+            let _ending = ending;
+            panic!("planned");
+        });
+        assert!(base.join().is_err());
+        assert!(matches!(queue.try_recv(), Ok(Message::BaseEnded)));
+    }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::failure;
@@ -95,6 +96,30 @@ pub(super) fn decode(id: UploadId, bytes: &[u8]) -> Result<Stored, Failure> {
     Ok(stored)
 }
 
+/// What an iterator of sled finds. It ends behind the first that cannot be read.
+pub(super) fn each<I>(found: I) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), Failure>>
+where
+    I: Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+{
+    let mut found = Some(found);
+    iter::from_fn(move || {
+        let next = guarded(|| found.as_mut().and_then(Iterator::next).transpose()).transpose();
+        // What panicked is of no more use.
+        found.take_if(|_| !matches!(next, Some(Ok(_))));
+        next
+    })
+}
+
+/// All records, in the order of their ids.
+pub(super) fn records(
+    tree: &sled::Tree,
+) -> impl Iterator<Item = Result<(UploadId, sled::IVec), Failure>> + use<> {
+    each(tree.scan_prefix([RECORD])).map(|found| {
+        let (key, record) = found?;
+        Ok((id_at_end(&key)?, record))
+    })
+}
+
 /// Calls sled, which panics on some damage.
 pub(super) fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(call))
@@ -134,4 +159,23 @@ pub(super) fn digest_prefixes(digests: ReprDigests) -> Vec<Vec<u8>> {
 pub(super) fn id_at_end(key: &[u8]) -> Result<UploadId, Failure> {
     let id = key.last_chunk().copied().map(UploadId::from_bytes);
     id.ok_or_else(|| Failure::Damaged("a key is too short".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_records_are_read_is_told_as_damage_and_ends_the_reading() {
+        let pair = || Ok((sled::IVec::from(b"key"), sled::IVec::from(b"value")));
+        let mut left = 2;
+        let mut read = each(iter::from_fn(|| {
+            left -= 1;
+            assert!(left > 0, "planned");
+            Some(pair())
+        }));
+        assert!(read.next().unwrap().is_ok());
+        assert!(matches!(read.next(), Some(Err(Failure::Damaged(_)))));
+        assert!(read.next().is_none());
+    }
 }

@@ -31,7 +31,7 @@ use tokio::task::spawn_blocking;
 use self::committer::{Change, Committer, Message, Request};
 use self::database::Database;
 use self::flusher::Flusher;
-use self::index::{RECORD, WAKE, digest_prefixes, id_at_end, record_key, wake_key};
+use self::index::{RECORD, WAKE, digest_prefixes, each, id_at_end, record_key, wake_key};
 pub use self::rebuild::{Rebuilt, rebuild};
 use self::recent::Recent;
 use self::trust::Mark;
@@ -176,11 +176,11 @@ impl RecordStore for SledStore {
             let after =
                 after.map_or_else(|| vec![RECORD], |id| [record_key(id).as_slice(), &[0]].concat());
             let mut found = Vec::new();
-            for key in tree.range(after..vec![RECORD + 1]).keys() {
+            for key in each(tree.range(after..vec![RECORD + 1])) {
                 if found.len() >= max {
                     break;
                 }
-                let id = key.map_err(failure).and_then(|key| id_at_end(&key));
+                let id = key.and_then(|(key, _)| id_at_end(&key));
                 let id = id.map_err(|failure| StorageError::new(doing, None, failure))?;
                 found.extend(load(tree, recent, id, doing)?);
             }
@@ -193,18 +193,17 @@ impl RecordStore for SledStore {
 fn alike(tree: &sled::Tree, digests: ReprDigests, max: usize) -> Result<Vec<UploadId>, Failure> {
     let prefixes = digest_prefixes(digests);
     let Some(prefix) = prefixes.first() else { return Ok(Vec::new()) };
-    let keys = tree.scan_prefix(prefix).keys().take(max);
-    keys.map(|key| id_at_end(&key.map_err(failure)?)).collect()
+    each(tree.scan_prefix(prefix)).take(max).map(|key| id_at_end(&key?.0)).collect()
 }
 
 fn due(tree: &sled::Tree, now: Timestamp, max: usize) -> Result<Vec<UploadId>, Failure> {
     let end = wake_key(Timestamp(now.0.saturating_add(1)), UploadId::from_bytes([0; 16]));
     let mut due = Vec::new();
-    for key in tree.range([WAKE].as_slice()..end.as_slice()).keys() {
+    for key in each(tree.range([WAKE].as_slice()..end.as_slice())) {
         if due.len() >= max {
             break;
         }
-        let key = key.map_err(failure)?;
+        let (key, _) = key?;
         let id = id_at_end(&key)?;
         let wake = index::read(tree, id)?.and_then(|stored| stored.upload.wake());
         // What was left over by damage, or was overtaken by a save, wakes nobody.
@@ -223,14 +222,6 @@ fn load(
 ) -> Result<Option<Stored>, StorageError> {
     let loaded = recent.load(id, || index::read(tree, id));
     loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))
-}
-
-/// All records, in the order of their ids.
-fn base_of(tree: &sled::Tree) -> impl Iterator<Item = Result<(UploadId, sled::IVec), Failure>> {
-    tree.scan_prefix([RECORD]).map(|found| {
-        let (key, record) = found.map_err(failure)?;
-        Ok((id_at_end(&key)?, record))
-    })
 }
 
 /// What sled said, told apart by whether it means that no room is left.

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io;
 
-use super::index::{applied, decode, guarded, read};
+use super::failure;
+use super::index::{self, applied, decode, read};
 use super::open;
 use super::recover::{Replay, doing, remove_all};
 use super::trust::Mark;
-use super::{base_of, failure};
 use crate::storage::folder::DataFolder;
 use crate::storage::journal::{Chain, Entry, Found, Journal, write_base};
 use crate::storage::{Durability, Failure, StorageError};
@@ -53,7 +53,7 @@ pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
         }
     }
     Replay::new(&database).finish(last).map_err(|failure| doing(failure, rebuilding))?;
-    let count = base_of(&database).count();
+    let count = index::records(&database).count();
     database.flush().map_err(|error| doing(failure(error), rebuilding))?;
     if !unreadable.is_empty() || chain.is_empty() {
         let aside = journal.with_extension("damaged");
@@ -61,7 +61,7 @@ pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
         let chain = Chain::open(&journal).map_err(io)?;
         let mut journal_new = Journal::open(&chain, last, durability).map_err(io)?;
         let point = journal_new.begin_base().map_err(io)?;
-        write_base(&journal, point, base_of(&database), durability)
+        write_base(&journal, point, index::records(&database), durability)
             .map_err(|failure| doing(failure, rebuilding))?;
     }
     drop(database);
@@ -101,12 +101,12 @@ fn name(entry: Entry<'_>) -> String {
 /// Takes over what the old database has and the new one has not, or only in an older version.
 fn merge(old: &sled::Db, new: &sled::Db, last: &mut u64) -> Result<(), Failure> {
     let mut replay = Replay::new(new);
-    let mut records = base_of(old);
+    let mut found = index::records(old);
     let read_to = loop {
-        let (id, record) = match guarded(|| Ok(records.next())) {
-            Ok(Some(Ok(found))) => found,
-            Ok(None) => break Ok(()),
-            Ok(Some(Err(failure))) | Err(failure) => break Err(failure),
+        let (id, record) = match found.next() {
+            Some(Ok(found)) => found,
+            Some(Err(failure)) => break Err(failure),
+            None => break Ok(()),
         };
         let Ok(stored) = decode(id, &record) else { continue };
         if read(new, id)?.is_none_or(|known| known.version < stored.version) {

@@ -9,9 +9,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::index::{Changes, applied, decode, guarded, index_keys, record_key};
+use super::index::{Changes, applied, decode, each, guarded, index_keys, record_key, records};
+use super::open;
 use super::trust::{Mark, Trust};
-use super::{base_of, open};
 use crate::protocol::id::UploadId;
 use crate::storage::folder::DataFolder;
 use crate::storage::journal::{Chain, Damage, Entry, Found, Journal, write_base};
@@ -86,10 +86,10 @@ fn try_open(
     }
     mark.open(since).map_err(io)?;
     let mut journal = Journal::open(&chain, last, durability).map_err(io)?;
-    if chain.is_empty() && base_of(&database).next().is_some() {
+    if chain.is_empty() && records(&database).next().is_some() {
         // Records from before there was a journal.
         let point = journal.begin_base().map_err(io)?;
-        let bytes = write_base(&folder.journal(), point, base_of(&database), durability);
+        let bytes = write_base(&folder.journal(), point, records(&database), durability);
         journal.base_is_made(bytes.map_err(|failure| doing(failure, "writing the journal"))?);
     }
     Ok((database, journal))
@@ -157,7 +157,9 @@ fn usable(database: sled::Db, chain: &Chain, since: u64) -> Result<Usable, Stora
     Ok(match found {
         None if chain.is_empty() => Ok((database, Has { after: Some(0), known: 0 })),
         // New, or gone and made anew by being opened.
-        None if database.is_empty() => Ok((database, Has { after: None, known: 0 })),
+        None if each(database.iter()).next().is_none() => {
+            Ok((database, Has { after: None, known: 0 }))
+        }
         None => Err(Unusable::Damaged("it lacks the count of its saves".to_owned())),
         Some(count) if chain.is_empty() && count > 0 => {
             let why =
