@@ -123,6 +123,8 @@ impl Committer {
                 break;
             }
         }
+        // A base that is written tells of its end, and would wait for room in the queue for ever.
+        drop(queue);
         if let Some(base) = self.base.take() {
             base.is_cancelled.store(true, Ordering::Relaxed);
             let _ = base.thread.join();
@@ -273,7 +275,15 @@ fn failed_again(error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
     use super::*;
+    use crate::protocol::metadata::Metadata;
+    use crate::protocol::units::Timestamp;
+    use crate::storage::folder::DataFolder;
+    use crate::storage::sled::recover::open_both;
 
     #[test]
     fn a_base_that_ends_in_a_panic_is_told_as_ended() {
@@ -285,5 +295,51 @@ mod tests {
         });
         assert!(base.join().is_err());
         assert!(matches!(queue.try_recv(), Ok(Message::BaseEnded)));
+    }
+
+    #[test]
+    fn the_committer_ends_while_a_base_is_written_and_all_of_the_queue_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(folder.path()).unwrap();
+        let (database, journal) = open_both(&folder, Durability::Process).unwrap();
+        let database = Arc::new(Database::new(database));
+        let (messages, queue) = mpsc::channel(BATCH * 2);
+        let recent = Arc::new(Recent::default());
+        let upload =
+            Upload::new(UploadId::from_bytes([1; 16]), None, Metadata::default(), Timestamp(0));
+        recent.committed(upload.id(), Some(Stored { upload: upload.clone(), version: Version(1) }));
+        let save = |number| {
+            let (answer, _) = oneshot::channel();
+            let change =
+                Change::Save { upload: Box::new(upload.clone()), expected: Some(Version(number)) };
+            Message::Request(Request { change, answer })
+        };
+        let all = u64::try_from(BATCH * 4).unwrap();
+        let mut waiting: Vec<_> = (1..=all).map(|n| Box::pin(messages.send(save(n)))).collect();
+        for waiting in &mut waiting {
+            let _ = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        let ending = Ending(messages.downgrade());
+        let thread = thread::spawn(move || {
+            drop(ending);
+            Ok(0)
+        });
+        let committer = Committer {
+            flusher: Flusher::start(Arc::clone(&database)).unwrap(),
+            database: Arc::clone(&database),
+            journal,
+            folder: folder.journal(),
+            records: folder.records(),
+            mark: Mark::of(&folder.records(), Durability::Process),
+            durability: Durability::Process,
+            recent,
+            base: Some(BaseWriter { thread, is_cancelled: Arc::default() }),
+            messages: messages.downgrade(),
+        };
+        // What the journal has cannot be put into it.
+        database.close();
+        let (ended, end) = std::sync::mpsc::channel();
+        thread::spawn(move || ended.send(committer.run(queue)));
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(None));
     }
 }
