@@ -2,6 +2,7 @@
 //! beside the server; else it has the folder for itself, and may repair.
 
 use std::error::Error;
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use resumed::storage::blocking::BlockingRecords;
 use resumed::storage::file::survey::Survey;
 use resumed::storage::folder::{DataFolder, Layout};
 use resumed::storage::journal::JournalView;
-use resumed::storage::sled::{SledStore, rebuild};
+use resumed::storage::sled::{REMEDY, SledStore, rebuild};
 use resumed::storage::{Failure, RecordStore, StorageError};
 
 /// Something was found, be it repaired or not.
@@ -114,22 +115,16 @@ impl Request<'_> {
     fn offline(&self, folder: &DataFolder, output: &mut dyn Write) -> Result<bool, Box<dyn Error>> {
         let layout = folder.layout();
         let is_whole = !self.has("rebuild") || self.rebuild(folder, output)?;
-        let has_journal = layout.journal().is_dir();
-        // Also where it is not needed: this reads it to its end.
-        let view = has_journal.then(|| open_view(layout)).transpose()?;
-        let summary = match view {
-            Some(view) if !self.has("repair") => {
-                self.compare(view, layout, Mode::Offline, output)?
-            }
-            Some(_) | None => {
-                let records = SledStore::open(folder, self.storage.durability)?;
-                let lost_and_found = layout.lost_and_found();
-                let mode = match self.has("repair") {
-                    true => Mode::Repair { lost_and_found, is_forced: self.has("force") },
-                    false => Mode::Offline,
-                };
-                self.compare(records, layout, mode, output)?
-            }
+        // Also for a repair: this reads it to its end.
+        let view = open_view(layout)?;
+        let summary = if self.has("repair") {
+            drop(view);
+            let records = SledStore::open(folder, self.storage.durability)?;
+            let lost_and_found = layout.lost_and_found();
+            let mode = Mode::Repair { lost_and_found, is_forced: self.has("force") };
+            self.compare(records, layout, mode, output)?
+        } else {
+            self.compare(view, layout, Mode::Offline, output)?
         };
         Ok(summary.findings == 0 && is_whole)
     }
@@ -157,11 +152,7 @@ impl Request<'_> {
 
 fn open_view(layout: &Layout) -> Result<JournalView, Box<dyn Error>> {
     JournalView::open(&layout.journal()).map_err(|error| match &error.failure {
-        Failure::Damaged(_) => format!(
-            "{error}; with the server stopped, `resumed check --rebuild` makes the records anew \
-             from all that can be read"
-        )
-        .into(),
+        Failure::Damaged(_) => format!("{error}; {REMEDY}").into(),
         _ => error.into(),
     })
 }
@@ -169,7 +160,8 @@ fn open_view(layout: &Layout) -> Result<JournalView, Box<dyn Error>> {
 /// A check makes no data folder, and takes none that lost its records for an empty one.
 fn see_that_it_is_a_data_folder(path: &Path) -> Result<(), String> {
     let layout = Layout::of(path);
-    if layout.journal().is_dir() || layout.records().is_dir() {
+    let has_journal = fs::read_dir(layout.journal()).is_ok_and(|mut files| files.next().is_some());
+    if has_journal || layout.records().is_dir() {
         return Ok(());
     }
     let shown = path.display();

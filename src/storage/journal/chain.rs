@@ -1,6 +1,6 @@
 //! The files of a journal as one chain of frames: what is in it, and what is missing.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -45,16 +45,18 @@ pub(in crate::storage) enum Damage {
     Missing { from: u64, to: u64, file: String },
     #[error("the journal file {file} ends too early")]
     Short { file: String },
+    #[error("the journal of the records is not there")]
+    Absent,
     #[error("the journal cannot be read: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Chain {
-    /// Looks at a folder, which is made if it is not there.
+    /// Looks at a folder. One that is not there has no files, and is not made by being looked at: an
+    /// empty one would be taken for a journal.
     pub(in crate::storage) fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
         let mut files = Vec::new();
-        for entry in fs::read_dir(folder)? {
+        for entry in entries(folder)? {
             let entry = entry?;
             if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
                 files.push(File { name, bytes: entry.metadata()?.len() });
@@ -70,7 +72,7 @@ impl Chain {
         &self.folder
     }
 
-    /// Whether no record was ever saved here.
+    /// Whether there are no files: any journal that was begun has one.
     pub(in crate::storage) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
@@ -230,4 +232,12 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<DirEntry>>> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        entries => entries.map(Some),
+    }
+    .map(|entries| entries.into_iter().flatten())
 }

@@ -93,6 +93,9 @@ fn read(folder: &Path) -> Result<State, StorageError> {
 
 fn read_once(folder: &Path) -> Result<State, Damage> {
     let chain = Chain::open(folder)?;
+    if chain.is_empty() {
+        return Err(Damage::Absent);
+    }
     let files = chain.paths().map(File::open).collect::<io::Result<Vec<_>>>()?;
     let mut records = BTreeMap::new();
     chain.walk(None, |found| {

@@ -53,13 +53,15 @@ pub(in crate::storage) struct BasePoint {
 }
 
 impl Journal {
-    /// Goes on behind the last frame, number `last`, of a chain that was read.
+    /// Goes on behind the last frame, number `last`, of a chain that was read. Makes the folder if it
+    /// is not there.
     pub(in crate::storage) fn open(
         chain: &Chain,
         last: u64,
         durability: Durability,
     ) -> io::Result<Self> {
         let folder = chain.folder().to_owned();
+        fs::create_dir_all(&folder)?;
         let newest = chain.newest();
         let generation = newest.map_or(0, |name| name.generation);
         let segment = match newest {

@@ -254,6 +254,9 @@ async fn a_folder_that_had_records_is_not_taken_for_a_new_one() {
     for _ in 0..2 {
         let refused = open(folder.path()).err().unwrap().to_string();
         assert!(refused.contains("put them back from a copy"), "{refused}");
+        let refused = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap_err().to_string();
+        assert!(refused.contains("from a copy"), "{refused}");
+        assert!(!folder.path().join("journal").exists());
     }
     fs::remove_file(folder.path().join("records.state")).unwrap();
     open(folder.path()).unwrap();

@@ -34,6 +34,7 @@ use self::flusher::Flusher;
 use self::index::{RECORD, WAKE, digest_prefixes, each, id_at_end, record_key, wake_key};
 pub use self::rebuild::{Rebuilt, rebuild};
 use self::recent::Recent;
+pub use self::recover::REMEDY;
 use self::trust::Mark;
 use super::folder::DataFolder;
 use super::journal::Journal;

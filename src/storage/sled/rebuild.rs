@@ -28,7 +28,8 @@ pub struct Rebuilt {
 ///
 /// # Errors
 ///
-/// [`Failure::Full`] and [`Failure::Io`]; nothing that was readable is lost then.
+/// [`Failure::Damaged`] when nothing is there to make them from; [`Failure::Full`] and [`Failure::Io`].
+/// Nothing that was readable is lost then.
 pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
     let rebuilding = "making the records anew";
     let io = |source| StorageError::io(rebuilding, None, source);
@@ -37,6 +38,10 @@ pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
     let new = records.with_extension("new");
     remove_all(&new).map_err(io)?;
     let chain = Chain::open(&journal).map_err(io)?;
+    if chain.is_empty() && !records.exists() {
+        let why = "neither its journal nor its records are there; put one of them back from a copy";
+        return Err(doing(Failure::Damaged(why.to_owned()), rebuilding));
+    }
     let mut unreadable = Vec::new();
     let database = open::open(&new)?;
     let mut last = salvage(&chain, &database, &mut unreadable)
@@ -57,7 +62,9 @@ pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
     database.flush().map_err(|error| doing(failure(error), rebuilding))?;
     if !unreadable.is_empty() || chain.is_empty() {
         let aside = journal.with_extension("damaged");
-        remove_all(&aside).and_then(|()| fs::rename(&journal, &aside)).map_err(io)?;
+        if journal.exists() {
+            remove_all(&aside).and_then(|()| fs::rename(&journal, &aside)).map_err(io)?;
+        }
         let chain = Chain::open(&journal).map_err(io)?;
         let mut journal_new = Journal::open(&chain, last, durability).map_err(io)?;
         let point = journal_new.begin_base().map_err(io)?;

@@ -9,20 +9,20 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::index::{Changes, applied, decode, each, guarded, index_keys, record_key, records};
+use super::index::{Changes, applied, decode, each, guarded, index_keys, record_key};
 use super::open;
 use super::trust::{Mark, Trust};
 use crate::protocol::id::UploadId;
 use crate::storage::folder::DataFolder;
-use crate::storage::journal::{Chain, Damage, Entry, Found, Journal, write_base};
+use crate::storage::journal::{Chain, Damage, Entry, Found, Journal};
 use crate::storage::{Durability, Failure, StorageError};
 
 /// The uploads whose records are put into the database at once.
 const BATCH: usize = 8192;
 /// When more frames than this had to be looked through, it is made sure that the next start need not.
 const REOPEN_FRAMES: u64 = 4096;
-/// What a person is told to do.
-pub(super) const REMEDY: &str = "with the server stopped, `resumed check --rebuild` makes the records anew \
+/// What a person is told to do about a journal that is damaged.
+pub const REMEDY: &str = "with the server stopped, `resumed check --rebuild` makes the records anew \
                       from all that can be read";
 
 /// Opens both.
@@ -85,13 +85,7 @@ fn try_open(
         since = last;
     }
     mark.open(since).map_err(io)?;
-    let mut journal = Journal::open(&chain, last, durability).map_err(io)?;
-    if chain.is_empty() && records(&database).next().is_some() {
-        // Records from before there was a journal.
-        let point = journal.begin_base().map_err(io)?;
-        let bytes = write_base(&folder.journal(), point, records(&database), durability);
-        journal.base_is_made(bytes.map_err(|failure| doing(failure, "writing the journal"))?);
-    }
+    let journal = Journal::open(&chain, last, durability).map_err(io)?;
     Ok((database, journal))
 }
 
@@ -109,8 +103,8 @@ struct Has {
 fn find(folder: &DataFolder, chain: &Chain, mark: &Mark) -> Result<Usable, StorageError> {
     let io = |source| StorageError::io("opening the records", None, source);
     if chain.is_empty() {
-        mark.open(0).map_err(io)?;
-        return usable(open::open(&folder.records())?, chain, 0);
+        // Before anything of the database is touched.
+        return Err(damaged(format!("{}; {REMEDY}", Damage::Absent)));
     }
     if !folder.records().exists() {
         return Ok(Err(Unusable::Missing));
@@ -155,17 +149,11 @@ fn usable(database: sled::Db, chain: &Chain, since: u64) -> Result<Usable, Stora
         Err(failure) => return Err(doing(failure, "opening the records")),
     };
     Ok(match found {
-        None if chain.is_empty() => Ok((database, Has { after: Some(0), known: 0 })),
         // New, or gone and made anew by being opened.
         None if each(database.iter()).next().is_none() => {
             Ok((database, Has { after: None, known: 0 }))
         }
         None => Err(Unusable::Damaged("it lacks the count of its saves".to_owned())),
-        Some(count) if chain.is_empty() && count > 0 => {
-            let why =
-                format!("the journal is missing, and the records know {count} saves; {REMEDY}");
-            return Err(damaged(why));
-        }
         Some(count) => {
             let after = count.min(since);
             if after.saturating_add(1) < chain.first() {
@@ -195,7 +183,7 @@ fn verify(chain: &Chain) -> Result<(), StorageError> {
 fn unreadable(damage: Damage) -> StorageError {
     match damage {
         Damage::Io(error) => StorageError::io("reading the journal of the records", None, error),
-        Damage::At { .. } | Damage::Missing { .. } | Damage::Short { .. } => {
+        Damage::Absent | Damage::At { .. } | Damage::Missing { .. } | Damage::Short { .. } => {
             damaged(format!("{damage}; {REMEDY}"))
         }
     }
