@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::protocol::metadata::Metadata;
 use crate::storage::codec;
+use crate::storage::journal::{Chain, Entry, Payload};
 
 const RECORDS: u8 = 200;
 /// The places of each file that are tried; all of a short one.
@@ -205,6 +206,36 @@ async fn what_can_be_read_of_a_damaged_journal_is_kept() {
     assert_eq!(rebuilt.records, u64::from(RECORDS) - 1);
     assert!(!rebuilt.unreadable.is_empty());
     assert!(check(folder.path(), "rebuilt").await);
+}
+
+#[tokio::test]
+async fn a_record_in_the_journal_that_cannot_be_read_is_named_and_costs_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Closed).await;
+    let data_folder = DataFolder::open(folder.path()).unwrap();
+    let chain = Chain::open(&data_folder.journal()).unwrap();
+    let mut journal = Journal::open(&chain, 801, Durability::Process).unwrap();
+    let mut payload = Payload::default();
+    let late = codec::encode(&upload(201), Version(1)).unwrap();
+    let (bad, none) = (upload(5).id(), b"{}".as_slice());
+    payload.push(Entry::Save { id: bad, record: none });
+    payload.push(Entry::Save { id: upload(201).id(), record: &late });
+    journal.append(payload).unwrap();
+    drop((journal, data_folder));
+    for has_records in [true, false] {
+        if !has_records {
+            fs::remove_dir_all(folder.path().join("records")).unwrap();
+        }
+        let refused = open(folder.path()).err().unwrap().to_string();
+        assert!(refused.contains(&bad.to_string()) && refused.contains("--rebuild"), "{refused}");
+        assert_eq!(folder.path().join("records").exists(), has_records);
+        assert!(!folder.path().join("records.damaged").exists());
+    }
+    let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
+    assert_eq!((rebuilt.records, rebuilt.unreadable.len()), (u64::from(RECORDS), 1));
+    assert!(rebuilt.unreadable[0].contains(&bad.to_string()), "{rebuilt:?}");
+    assert!(check(folder.path(), "rebuilt").await);
+    assert!(open(folder.path()).unwrap().load(upload(201).id()).await.unwrap().is_some());
 }
 
 /// Cuts off the last frames of the journal: some of those that were saved since the last start.

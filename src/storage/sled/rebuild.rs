@@ -6,7 +6,7 @@ use std::io;
 use super::failure;
 use super::index::{self, applied, decode, read};
 use super::open;
-use super::recover::{Replay, doing, remove_all};
+use super::recover::{Replay, doing, finish, no_record, remove_all};
 use super::trust::Mark;
 use crate::storage::folder::DataFolder;
 use crate::storage::journal::{Chain, Entry, Found, Journal, write_base};
@@ -52,12 +52,12 @@ pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
         unreadable.push(format!("the journal ends at save {last}, and the records know {known}"));
     }
     if chain.is_empty() || !unreadable.is_empty() {
-        let merged = old.map_or(Ok(()), |old| merge(&old?, &database, &mut last));
+        let merged = old.map_or(Ok(()), |old| merge(&old?, &database, &mut last, &mut unreadable));
         if let Err(failure) = merged {
             unreadable.push(format!("the old database: {failure}"));
         }
     }
-    Replay::new(&database).finish(last).map_err(|failure| doing(failure, rebuilding))?;
+    finish(&database, last).map_err(|failure| doing(failure, rebuilding))?;
     let count = index::records(&database).count();
     database.flush().map_err(|error| doing(failure(error), rebuilding))?;
     if !unreadable.is_empty() || chain.is_empty() {
@@ -85,9 +85,10 @@ fn salvage(
     let mut replay = Replay::new(database);
     let last = chain.walk(None, |found| {
         match found {
-            Found::Entry(entry, _) => match replay.take(entry) {
-                Err(Failure::Damaged(why)) => unreadable.push(format!("{}: {why}", name(entry))),
-                taken => taken?,
+            Found::Entry(entry, _) => match failure_of(entry) {
+                None => replay.take(entry)?,
+                // It does not take the place of the one before.
+                Some(why) => unreadable.push(why),
             },
             Found::Damage(damage) => unreadable.push(damage.to_string()),
         }
@@ -98,15 +99,20 @@ fn salvage(
     Ok(last)
 }
 
-fn name(entry: Entry<'_>) -> String {
+fn failure_of(entry: Entry<'_>) -> Option<String> {
     match entry {
-        Entry::Save { id, .. } | Entry::Delete { id } => format!("a record of upload {id}"),
-        Entry::End { .. } => "the end of a base".to_owned(),
+        Entry::Save { id, record } => decode(id, record).err().map(|why| no_record(id, &why)),
+        Entry::Delete { .. } | Entry::End { .. } => None,
     }
 }
 
 /// Takes over what the old database has and the new one has not, or only in an older version.
-fn merge(old: &sled::Db, new: &sled::Db, last: &mut u64) -> Result<(), Failure> {
+fn merge(
+    old: &sled::Db,
+    new: &sled::Db,
+    last: &mut u64,
+    unreadable: &mut Vec<String>,
+) -> Result<(), Failure> {
     let mut replay = Replay::new(new);
     let mut found = index::records(old);
     let read_to = loop {
@@ -115,9 +121,12 @@ fn merge(old: &sled::Db, new: &sled::Db, last: &mut u64) -> Result<(), Failure> 
             Some(Err(failure)) => break Err(failure),
             None => break Ok(()),
         };
-        let Ok(stored) = decode(id, &record) else { continue };
-        if read(new, id)?.is_none_or(|known| known.version < stored.version) {
-            replay.take(Entry::Save { id, record: &record })?;
+        match decode(id, &record) {
+            Ok(stored) if read(new, id)?.is_none_or(|known| known.version < stored.version) => {
+                replay.take(Entry::Save { id, record: &record })?;
+            }
+            Ok(_) => {}
+            Err(why) => unreadable.push(format!("the old database: {}", no_record(id, &why))),
         }
     };
     // Also what was read before the first that cannot be.

@@ -15,7 +15,7 @@ use super::trust::{Mark, Trust};
 use crate::protocol::id::UploadId;
 use crate::storage::folder::DataFolder;
 use crate::storage::journal::{Chain, Damage, Entry, Found, Journal};
-use crate::storage::{Durability, Failure, StorageError};
+use crate::storage::{Durability, Failure, StorageError, Stored};
 
 /// The uploads whose records are put into the database at once.
 const BATCH: usize = 8192;
@@ -72,9 +72,8 @@ fn try_open(
             set_aside(&folder.records(), &why)
                 .and_then(|()| mark.open(0))
                 .map_err(|error| StorageError::io("setting the old records aside", None, error))?;
-            let database = open::open(&folder.records())?;
-            let last = replay(&chain, None, 0, &database)?;
-            (database, last.map_err(damaged)?, 0)
+            let (database, last) = make_anew(&chain, &folder.records())?;
+            (database, last, 0)
         }
     };
     if last.saturating_sub(since) > REOPEN_FRAMES {
@@ -224,6 +223,19 @@ pub(super) fn remove_all(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes the database from all of the journal. Tells the number of the last frame.
+fn make_anew(chain: &Chain, records: &Path) -> Result<(sled::Db, u64), StorageError> {
+    let made = open::open(records).and_then(|database| {
+        let last = replay(chain, None, 0, &database)?.map_err(damaged)?;
+        Ok((database, last))
+    });
+    if made.is_err() {
+        // Half made it would be set aside by the next start, over what was set aside by this one.
+        let _ = remove_all(records);
+    }
+    made
+}
+
 /// Puts the frames behind number `after` into the database; all when it is `None`. Tells the number
 /// of the last one, or how the database turned out to be damaged. A journal that ends before frame
 /// `known` has lost its end.
@@ -234,19 +246,28 @@ fn replay(
     tree: &sled::Tree,
 ) -> Result<Result<u64, String>, StorageError> {
     let mut replay = Replay::new(tree);
-    let last = chain.walk(after, |found| match found {
-        Found::Entry(entry, _) => replay.take(entry).map_err(Stopped::Failure),
+    let walked = chain.walk(after, |found| match found {
+        Found::Entry(entry, _) => {
+            replay.take(entry)?;
+            replay.see_that_all_is_readable()
+        }
         Found::Damage(damage) => Err(Stopped::Damage(damage)),
     });
-    let replayed = last.and_then(|last| match known > last {
-        true => Err(Stopped::Behind { last, known }),
-        false => replay.finish(last).map(|()| last).map_err(Stopped::Failure),
+    let replayed = walked.and_then(|last| {
+        if known > last {
+            return Err(Stopped::Behind { last, known });
+        }
+        replay.apply()?;
+        replay.see_that_all_is_readable()?;
+        finish(tree, last)?;
+        Ok(last)
     });
     match replayed {
         Ok(last) => Ok(Ok(last)),
         Err(Stopped::Failure(Failure::Damaged(why))) => Ok(Err(why)),
         Err(Stopped::Failure(failure)) => Err(doing(failure, "replaying the journal")),
         Err(Stopped::Damage(damage)) => Err(unreadable(damage)),
+        Err(Stopped::Unreadable(why)) => Err(damaged(format!("{why}; {REMEDY}"))),
         Err(Stopped::Behind { last, known }) => Err(damaged(format!(
             "the journal ends at save {last}, and the records know {known}; {REMEDY}"
         ))),
@@ -256,6 +277,8 @@ fn replay(
 /// Why a walk along the journal ended.
 enum Stopped {
     Damage(Damage),
+    /// A sound frame has a record that is none.
+    Unreadable(String),
     Failure(Failure),
     /// The journal lacks what the database has.
     Behind {
@@ -270,16 +293,24 @@ impl From<io::Error> for Stopped {
     }
 }
 
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
 /// Puts entries of the journal into a database. What is there already is left as it is.
 pub(super) struct Replay<'a> {
     tree: &'a sled::Tree,
     /// The last entry of each upload.
     entries: HashMap<UploadId, Option<Vec<u8>>>,
+    /// The records that were none, each in words for a person. What was known before stays.
+    pub(super) unreadable: Vec<String>,
 }
 
 impl<'a> Replay<'a> {
     pub(super) fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, entries: HashMap::new() }
+        Self { tree, entries: HashMap::new(), unreadable: Vec::new() }
     }
 
     pub(super) fn take(&mut self, entry: Entry<'_>) -> Result<(), Failure> {
@@ -296,18 +327,35 @@ impl<'a> Replay<'a> {
     pub(super) fn apply(&mut self) -> Result<(), Failure> {
         let mut changes = Changes::default();
         for (id, record) in self.entries.drain() {
-            let found = guarded(|| self.tree.get(record_key(id)))?;
-            put(self.tree, &mut changes, id, found.as_deref(), record.as_deref())?;
+            let after = match &record {
+                None => None,
+                Some(record) => match decode(id, record) {
+                    Ok(after) => Some((after, record.as_slice())),
+                    Err(failure) => {
+                        self.unreadable.push(no_record(id, &failure));
+                        continue;
+                    }
+                },
+            };
+            put(self.tree, &mut changes, id, after)?;
         }
         changes.apply(self.tree, None).map(|_| ())
     }
 
-    /// The last changes, and behind them the number of the last frame: a database that lacks it is
-    /// one that was not finished.
-    pub(super) fn finish(mut self, last: u64) -> Result<(), Failure> {
-        self.apply()?;
-        Changes::default().apply(self.tree, Some(last)).map(|_| ())
+    fn see_that_all_is_readable(&self) -> Result<(), Stopped> {
+        self.unreadable.first().map_or(Ok(()), |why| Err(Stopped::Unreadable(why.clone())))
     }
+}
+
+/// What a person is told of a record that cannot be read.
+pub(super) fn no_record(id: UploadId, failure: &Failure) -> String {
+    format!("a record of upload {id} cannot be read: {failure}")
+}
+
+/// Behind the last changes puts the number of the last frame: a database that lacks it is one that
+/// was not finished.
+pub(super) fn finish(tree: &sled::Tree, last: u64) -> Result<(), Failure> {
+    Changes::default().apply(tree, Some(last)).map(|_| ())
 }
 
 /// Changes what is found of a record, and of its place in the index, unless it is right.
@@ -315,28 +363,26 @@ fn put(
     tree: &sled::Tree,
     changes: &mut Changes,
     id: UploadId,
-    found: Option<&[u8]>,
-    record: Option<&[u8]>,
+    after: Option<(Stored, &[u8])>,
 ) -> Result<(), Failure> {
+    let found = guarded(|| tree.get(record_key(id)))?;
     // One that cannot be read is of no use in finding what stands in the index for it.
-    let before = found.and_then(|found| decode(id, found).ok());
-    let Some(record) = record else {
+    let before = || found.as_ref().and_then(|found| decode(id, found).ok());
+    let Some((after, record)) = after else {
         if found.is_some() {
-            changes.set(id, before.as_ref(), None);
+            changes.set(id, before().as_ref(), None);
         }
         return Ok(());
     };
-    if found == Some(record)
-        && let Some(before) = &before
-    {
-        for key in index_keys(&before.upload) {
+    if found.as_deref() == Some(record) {
+        for key in index_keys(&after.upload) {
             if !guarded(|| tree.contains_key(&key))? {
                 changes.index(&key);
             }
         }
         return Ok(());
     }
-    let after = decode(id, record)?;
+    let before = before();
     // A later entry is there already, and comes again.
     if before.as_ref().is_none_or(|before| before.version < after.version) {
         changes.set(id, before.as_ref(), Some((after, record)));
