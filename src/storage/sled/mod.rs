@@ -19,6 +19,7 @@ mod open;
 mod rebuild;
 mod recent;
 mod recover;
+mod replay;
 mod trust;
 
 use std::io;

@@ -4,21 +4,18 @@
 //! flushed), and is made anew from it where it cannot be believed or opened. A journal that is
 //! itself damaged is not guessed at: an operator has to say so, by `resumed check --rebuild`.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::index::{Changes, applied, decode, each, guarded, index_keys, record_key};
+use super::index::{applied, each, guarded};
 use super::open;
+use super::replay::{Replay, finish};
 use super::trust::{Mark, Trust};
-use crate::protocol::id::UploadId;
 use crate::storage::folder::DataFolder;
-use crate::storage::journal::{Chain, Damage, Entry, Found, Journal};
-use crate::storage::{Durability, Failure, StorageError, Stored};
+use crate::storage::journal::{Chain, Damage, Found, Journal};
+use crate::storage::{Durability, Failure, StorageError};
 
-/// The uploads whose records are put into the database at once.
-const BATCH: usize = 8192;
 /// When more frames than this had to be looked through, it is made sure that the next start need not.
 const REOPEN_FRAMES: u64 = 4096;
 /// What a person is told to do about a journal that is damaged.
@@ -249,7 +246,7 @@ fn replay(
     let walked = chain.walk(after, |found| match found {
         Found::Entry(entry, _) => {
             replay.take(entry)?;
-            replay.see_that_all_is_readable()
+            see_that_all_is_readable(&replay)
         }
         Found::Damage(damage) => Err(Stopped::Damage(damage)),
     });
@@ -258,7 +255,7 @@ fn replay(
             return Err(Stopped::Behind { last, known });
         }
         replay.apply()?;
-        replay.see_that_all_is_readable()?;
+        see_that_all_is_readable(&replay)?;
         finish(tree, last)?;
         Ok(last)
     });
@@ -272,6 +269,10 @@ fn replay(
             "the journal ends at save {last}, and the records know {known}; {REMEDY}"
         ))),
     }
+}
+
+fn see_that_all_is_readable(replay: &Replay<'_>) -> Result<(), Stopped> {
+    replay.unreadable.first().map_or(Ok(()), |why| Err(Stopped::Unreadable(why.clone())))
 }
 
 /// Why a walk along the journal ended.
@@ -297,97 +298,6 @@ impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
-}
-
-/// Puts entries of the journal into a database. What is there already is left as it is.
-pub(super) struct Replay<'a> {
-    tree: &'a sled::Tree,
-    /// The last entry of each upload.
-    entries: HashMap<UploadId, Option<Vec<u8>>>,
-    /// The records that were none, each in words for a person. What was known before stays.
-    pub(super) unreadable: Vec<String>,
-}
-
-impl<'a> Replay<'a> {
-    pub(super) fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, entries: HashMap::new(), unreadable: Vec::new() }
-    }
-
-    pub(super) fn take(&mut self, entry: Entry<'_>) -> Result<(), Failure> {
-        let (id, record) = match entry {
-            Entry::Save { id, record } => (id, Some(record.to_vec())),
-            Entry::Delete { id } => (id, None),
-            Entry::End { .. } => return Ok(()),
-        };
-        self.entries.insert(id, record);
-        if self.entries.len() >= BATCH { self.apply() } else { Ok(()) }
-    }
-
-    /// Makes the changes that are left.
-    pub(super) fn apply(&mut self) -> Result<(), Failure> {
-        let mut changes = Changes::default();
-        for (id, record) in self.entries.drain() {
-            let after = match &record {
-                None => None,
-                Some(record) => match decode(id, record) {
-                    Ok(after) => Some((after, record.as_slice())),
-                    Err(failure) => {
-                        self.unreadable.push(no_record(id, &failure));
-                        continue;
-                    }
-                },
-            };
-            put(self.tree, &mut changes, id, after)?;
-        }
-        changes.apply(self.tree, None).map(|_| ())
-    }
-
-    fn see_that_all_is_readable(&self) -> Result<(), Stopped> {
-        self.unreadable.first().map_or(Ok(()), |why| Err(Stopped::Unreadable(why.clone())))
-    }
-}
-
-/// What a person is told of a record that cannot be read.
-pub(super) fn no_record(id: UploadId, failure: &Failure) -> String {
-    format!("a record of upload {id} cannot be read: {failure}")
-}
-
-/// Behind the last changes puts the number of the last frame: a database that lacks it is one that
-/// was not finished.
-pub(super) fn finish(tree: &sled::Tree, last: u64) -> Result<(), Failure> {
-    Changes::default().apply(tree, Some(last)).map(|_| ())
-}
-
-/// Changes what is found of a record, and of its place in the index, unless it is right.
-fn put(
-    tree: &sled::Tree,
-    changes: &mut Changes,
-    id: UploadId,
-    after: Option<(Stored, &[u8])>,
-) -> Result<(), Failure> {
-    let found = guarded(|| tree.get(record_key(id)))?;
-    // One that cannot be read is of no use in finding what stands in the index for it.
-    let before = || found.as_ref().and_then(|found| decode(id, found).ok());
-    let Some((after, record)) = after else {
-        if found.is_some() {
-            changes.set(id, before().as_ref(), None);
-        }
-        return Ok(());
-    };
-    if found.as_deref() == Some(record) {
-        for key in index_keys(&after.upload) {
-            if !guarded(|| tree.contains_key(&key))? {
-                changes.index(&key);
-            }
-        }
-        return Ok(());
-    }
-    let before = before();
-    // A later entry is there already, and comes again.
-    if before.as_ref().is_none_or(|before| before.version < after.version) {
-        changes.set(id, before.as_ref(), Some((after, record)));
-    }
-    Ok(())
 }
 
 fn damaged(why: String) -> StorageError {
