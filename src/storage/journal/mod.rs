@@ -34,7 +34,7 @@ pub(super) use self::base::write_base;
 pub(super) use self::chain::{Chain, Damage, Found};
 pub(super) use self::frame::{Entry, Payload};
 pub use self::view::JournalView;
-pub(super) use self::writer::Journal;
+pub(super) use self::writer::{BasePoint, Journal};
 
 /// The bytes every file begins with.
 const MAGIC: &[u8; 16] = b"resumed journal\n";

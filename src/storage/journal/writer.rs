@@ -52,6 +52,14 @@ pub(in crate::storage) struct BasePoint {
     pub(super) first: u64,
 }
 
+impl BasePoint {
+    /// For a base of all records there are, behind frame number `last` of a chain that nobody writes.
+    pub(in crate::storage) fn behind(chain: &Chain, last: u64) -> Self {
+        let generation = chain.newest().map_or(0, |name| name.generation).saturating_add(1);
+        Self { generation, first: last.saturating_add(1) }
+    }
+}
+
 impl Journal {
     /// Goes on behind the last frame, number `last`, of a chain that was read. Makes the folder if it
     /// is not there.

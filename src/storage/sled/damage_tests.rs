@@ -209,6 +209,32 @@ async fn what_can_be_read_of_a_damaged_journal_is_kept() {
 }
 
 #[tokio::test]
+async fn a_rebuilding_that_failed_while_the_journal_was_made_is_done_again_without_a_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), Left::Closed).await;
+    let journal = folder.path().join("journal");
+    let file = files(&journal).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    fs::remove_dir_all(folder.path().join("records")).unwrap();
+    // Where the base would be written, behind 801 frames.
+    let in_the_way = journal.join("00000002-0000000000000322.base-part");
+    fs::create_dir(&in_the_way).unwrap();
+    rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap_err();
+    assert!(!folder.path().join("records.new").exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    // As if it had been killed.
+    fs::write(&in_the_way, b"torn").unwrap();
+    let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
+    assert_eq!((rebuilt.records, rebuilt.unreadable.len()), (u64::from(RECORDS) - 1, 1 + 1));
+    assert_eq!(files(&folder.path().join("journal.damaged")).len(), 2);
+    assert_eq!(files(&journal).len(), 1);
+    assert!(check(folder.path(), "rebuilt").await);
+}
+
+#[tokio::test]
 async fn a_record_in_the_journal_that_cannot_be_read_is_named_and_costs_no_other() {
     let folder = tempfile::tempdir().unwrap();
     store(folder.path(), Left::Closed).await;

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
-use super::failure;
-use super::index::{self, applied, decode, read};
+use super::index::{self, applied, decode, guarded, read};
 use super::open;
 use super::recover::{doing, remove_all};
 use super::replay::{Replay, finish, no_record};
 use super::trust::Mark;
-use crate::storage::folder::DataFolder;
-use crate::storage::journal::{Chain, Entry, Found, Journal, write_base};
+use crate::storage::folder::{DataFolder, sync_folder};
+use crate::storage::journal::{BasePoint, Chain, Entry, Found, write_base};
 use crate::storage::{Durability, Failure, StorageError};
 
 /// What became of a rebuilding.
@@ -24,29 +24,34 @@ pub struct Rebuilt {
 
 /// Makes the database and, if anything of it was unreadable, the journal anew: from the journal,
 /// and from the old database as far as that is ahead of what the journal tells. What was there
-/// before is kept as `records.damaged` and `journal.damaged`. Done again after a crash, it ends in
-/// the same. Blocks.
+/// before is kept as `records.damaged` and `journal.damaged`. Done again after a failure or a crash,
+/// it ends in the same. Blocks.
 ///
 /// # Errors
 ///
 /// [`Failure::Damaged`] when nothing is there to make them from; [`Failure::Full`] and [`Failure::Io`].
 /// Nothing that was readable is lost then.
 pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
-    let rebuilding = "making the records anew";
-    let io = |source| StorageError::io(rebuilding, None, source);
+    let new = folder.records().with_extension("new");
+    let rebuilt = remove_all(&new).map_err(Failure::from).and_then(|()| make_anew(folder, &new));
+    if rebuilt.is_err() {
+        // Whatever was the matter: the room is needed.
+        let _ = remove_all(&new);
+    }
+    rebuilt.map_err(|failure| doing(failure, "making the records anew"))
+}
+
+fn make_anew(folder: &DataFolder, new: &Path) -> Result<Rebuilt, Failure> {
     let durability = Durability::PowerLoss;
     let (records, journal) = (folder.records(), folder.journal());
-    let new = records.with_extension("new");
-    remove_all(&new).map_err(io)?;
-    let chain = Chain::open(&journal).map_err(io)?;
+    let chain = Chain::open(&journal)?;
     if chain.is_empty() && !records.exists() {
         let why = "neither its journal nor its records are there; put one of them back from a copy";
-        return Err(doing(Failure::Damaged(why.to_owned()), rebuilding));
+        return Err(Failure::Damaged(why.to_owned()));
     }
     let mut unreadable = Vec::new();
-    let database = open::open(&new)?;
-    let mut last = salvage(&chain, &database, &mut unreadable)
-        .map_err(|failure| doing(failure, rebuilding))?;
+    let database = open::open(new).map_err(|error| error.failure)?;
+    let mut last = salvage(&chain, &database, &mut unreadable)?;
     let old = records.exists().then(|| open::open(&records).map_err(|error| error.failure));
     let known = old.as_ref().and_then(|old| applied(old.as_ref().ok()?).ok()?).unwrap_or(0);
     if !chain.is_empty() && known > last {
@@ -58,23 +63,45 @@ pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
             unreadable.push(format!("the old database: {failure}"));
         }
     }
-    finish(&database, last).map_err(|failure| doing(failure, rebuilding))?;
-    let count = index::records(&database).count();
-    database.flush().map_err(|error| doing(failure(error), rebuilding))?;
-    if !unreadable.is_empty() || chain.is_empty() {
-        let aside = journal.with_extension("damaged");
-        if journal.exists() {
-            remove_all(&aside).and_then(|()| fs::rename(&journal, &aside)).map_err(io)?;
+    finish(&database, last)?;
+    let count = index::records(&database)
+        .try_fold(0_u64, |count, record| record.map(|_| count.saturating_add(1)))?;
+    guarded(|| database.flush())?;
+    let aside = journal.with_extension("damaged");
+    let kept = journal.with_extension("damaged-new");
+    if chain.is_empty() || !unreadable.is_empty() {
+        if chain.is_empty() {
+            fs::create_dir_all(&journal)?;
+        } else {
+            link_all(&journal, &kept)?;
         }
-        let chain = Chain::open(&journal).map_err(io)?;
-        let mut journal_new = Journal::open(&chain, last, durability).map_err(io)?;
-        let point = journal_new.begin_base().map_err(io)?;
-        write_base(&journal, point, index::records(&database), durability)
-            .map_err(|failure| doing(failure, rebuilding))?;
+        journal.parent().map_or(Ok(()), sync_folder)?;
+        // Until it has its name the old files count, and nothing of them is touched.
+        let point = BasePoint::behind(&chain, last);
+        write_base(&journal, point, index::records(&database), durability)?;
+    }
+    if kept.exists() {
+        // Also what another attempt did not come to.
+        remove_all(&aside)?;
+        fs::rename(&kept, &aside)?;
     }
     drop(database);
-    replace(folder, durability, last).map_err(io)?;
-    Ok(Rebuilt { records: u64::try_from(count).unwrap_or(u64::MAX), unreadable })
+    replace(folder, durability, last)?;
+    Ok(Rebuilt { records: count, unreadable })
+}
+
+/// Gives the files of the journal another name each: they outlive what is done to the first one.
+fn link_all(journal: &Path, kept: &Path) -> io::Result<()> {
+    // Of another attempt, whose files are those of the journal still, or what a base stands for.
+    remove_all(kept)?;
+    fs::create_dir(kept)?;
+    for entry in fs::read_dir(journal)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::hard_link(entry.path(), kept.join(entry.file_name()))?;
+        }
+    }
+    sync_folder(kept)
 }
 
 /// Puts what can be read of the journal into the database.
