@@ -325,7 +325,7 @@ mod tests {
             Ok(0)
         });
         let committer = Committer {
-            flusher: Flusher::start(Arc::clone(&database)).unwrap(),
+            flusher: Flusher::of(Arc::clone(&database)).unwrap(),
             database: Arc::clone(&database),
             journal,
             folder: folder.journal(),

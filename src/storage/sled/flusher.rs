@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::database::Database;
 use super::index::guarded;
@@ -25,12 +25,22 @@ struct State {
 }
 
 impl Flusher {
-    pub(super) fn start(database: Arc<Database>) -> std::io::Result<Self> {
+    pub(super) fn of(database: Arc<Database>) -> std::io::Result<Self> {
+        Self::start(INTERVAL, move || {
+            if let Err(error) = database.with(|database| guarded(|| database.flush()).map(|_| ())) {
+                // The journal has all that matters.
+                tracing::warn!(%error, "the database of the records could not be flushed");
+            }
+        })
+    }
+
+    /// Calls `flush` behind each [`Self::wake`], but not more often than that.
+    fn start(interval: Duration, flush: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let thread = thread::Builder::new()
             .name("records-flush".to_owned())
-            .spawn(move || run(&database, &shared))?;
+            .spawn(move || run(&shared, interval, flush))?;
         Ok(Self { state, thread: Some(thread) })
     }
 
@@ -59,17 +69,51 @@ impl Drop for Flusher {
     }
 }
 
-fn run(database: &Database, state: &State) {
+fn run(state: &State, interval: Duration, mut flush: impl FnMut()) {
     while !state.is_stopping.load(Ordering::Relaxed) {
         if !state.is_dirty.load(Ordering::Relaxed) {
             thread::park();
             continue;
         }
-        thread::park_timeout(INTERVAL);
+        let deadline = Instant::now() + interval;
+        // To the end: a wake during the last flush has left what ends one park at once.
+        while !state.is_stopping.load(Ordering::Relaxed)
+            && let Some(left) = deadline.checked_duration_since(Instant::now())
+        {
+            thread::park_timeout(left);
+        }
         state.is_dirty.store(false, Ordering::Relaxed);
-        if let Err(error) = database.with(|database| guarded(|| database.flush()).map(|_| ())) {
-            // The journal has all that matters.
-            tracing::warn!(%error, "the database of the records could not be flushed");
+        flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn saves_during_a_flush_are_flushed_no_sooner_than_others() {
+        let interval = Duration::from_millis(30);
+        let (began, begins) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let flush = move || {
+            let _ = began.send(Instant::now());
+            let _ = ends.recv();
+        };
+        let flusher = Flusher::start(interval, flush).unwrap();
+        // Goes before the flusher, which waits for its thread.
+        let end = end;
+        flusher.wake();
+        let mut last = None;
+        for _ in 0..4 {
+            let begin = begins.recv().unwrap();
+            if let Some(last) = last.replace(begin) {
+                assert!(begin - last >= interval, "{:?}", begin - last);
+            }
+            flusher.wake();
+            end.send(()).unwrap();
         }
     }
 }

@@ -83,7 +83,7 @@ impl SledStore {
         let mark = Mark::of(&folder.records(), durability);
         let io = |source| StorageError::io("starting the writer of records", None, source);
         let committer = Committer {
-            flusher: Flusher::start(Arc::clone(&database)).map_err(io)?,
+            flusher: Flusher::of(Arc::clone(&database)).map_err(io)?,
             database: Arc::clone(&database),
             journal,
             folder: folder.journal(),
