@@ -32,7 +32,10 @@ pub(super) fn compare(record: Option<&Upload>, lying: Option<&Lying>) -> Compare
             compared.scratch_bytes = lying.whole.unwrap_or(0).saturating_sub(*offset);
         }
         // It may have been given hold of its parts right before a crash; that is done again.
-        (State::Finishing { .. }, _) => {}
+        (State::Finishing { .. }, Placement::Whole) => {}
+        (State::Finishing { .. }, Placement::Parts { lengths, .. }) => {
+            compared.findings.extend(missing_part(lengths, lying));
+        }
         (State::Complete { length, .. }, Placement::Whole) => {
             compared.findings.extend(missing(*length, lying).or_else(|| parts_left(lying)));
             let found = lying.whole.unwrap_or(0);
@@ -116,6 +119,10 @@ mod tests {
         new().of_kind(Kind::Final(Final { parts: none.into(), as_sent: "final;".into() }))
     }
 
+    fn holding(lengths: &[u64]) -> Upload {
+        waiting().holding(Arc::from(lengths), NOW)
+    }
+
     fn in_parts(lengths: &[u64]) -> Upload {
         waiting().concatenated(Arc::from(lengths), NOW)
     }
@@ -145,6 +152,7 @@ mod tests {
             (complete(5), whole(5)),
             (waiting(), Lying::default()),
             (waiting(), parts(&[(0, 3)], None)),
+            (holding(&[3, 4]), parts(&[(0, 3), (1, 4)], None)),
             (in_parts(&[3, 4]), parts(&[(0, 3), (1, 4)], None)),
             (in_parts(&[3, 4]), parts(&[(0, 3), (1, 9)], Some(2))),
             (in_parts(&[3, 0, 4]), parts(&[(0, 3), (2, 4)], None)),
@@ -184,6 +192,11 @@ mod tests {
             // What is left may be all there is of it: it is not called left over.
             (complete(5), with_parts(whole(4), &[(0, 5)]), DataShort { recorded: 5, found: 4 }),
             (complete(5), parts(&[(0, 5)], None), DataMissing { recorded: 5 }),
+            (
+                holding(&[3, 4]),
+                parts(&[(0, 3)], None),
+                PartMissing { number: 1, recorded: 4, found: 0 },
+            ),
             (in_parts(&[3, 4]), Lying::default(), DataMissing { recorded: 7 }),
             (in_parts(&[3, 4]), whole(6), DataShort { recorded: 7, found: 6 }),
             (

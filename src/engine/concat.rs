@@ -78,8 +78,8 @@ impl Engine {
         };
         let now = self.now();
         if let Placement::Parts { .. } = upload.placement() {
-            // It never waits for so long unless that failed.
-            if check_at <= now.after(CHECK_INTERVAL) {
+            // Whoever asks for it does not have it read again right after that failed.
+            if check_at <= now {
                 self.start_seal(id);
             }
             return Ok(Settled::Later);
