@@ -11,6 +11,7 @@ use std::process::Stdio;
 
 use common::TestServer;
 use faulty::{Fault, Faulty, command, pattern, put};
+use resumed::engine::InstantUpload;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -254,4 +255,24 @@ async fn a_pipe_that_nobody_writes_to_can_be_interrupted() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
     assert_eq!(status.code(), Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_server_has_is_proved_to_be_here_in_place_of_being_sent() {
+    let server = TestServer::start_with(|settings| {
+        settings.uploads.instant_upload = InstantUpload::Everyone
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let content = pattern(34 * MIB);
+    let file = file(folder.path(), "file", &content);
+    let url = format!("http://{}/files/", server.address);
+    for (connections, is_sent) in [("1", true), ("1", false), ("2", false)] {
+        let ended = put(folder.path(), &["--json", "-c", connections, &file, &url], None).await;
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        let last: Value = serde_json::from_str(ended.output.lines().last().unwrap()).unwrap();
+        let expected = if is_sent { content.len() } else { 0 };
+        assert_eq!(last["moved_bytes"], expected, "{last}");
+        assert_eq!(last["verified"], format!("blake3:{}", blake3::hash(&content)));
+    }
 }

@@ -158,7 +158,7 @@ impl Sender {
     async fn borders(
         &self,
         link: &Arc<Link>,
-        (file, blake3): (&SourceFile, Option<Blake3Digest>),
+        (file, blake3): (&Arc<SourceFile>, Option<Blake3Digest>),
         metadata: &str,
     ) -> Result<Layout, Failure> {
         let length = file.stamp.length;
@@ -178,7 +178,11 @@ impl Sender {
         if blake3.is_some() && abilities.blake3 && abilities.termination {
             let creation = Creation::Whole(length);
             let asked = link.retried(|| Box::pin(link.create(&creation, metadata))).await?;
-            if asked.blake3 == blake3 {
+            let is_proved = match asked.challenge {
+                Some(challenge) => link.prove(&asked.url, challenge, file).await?,
+                None => false,
+            };
+            if asked.blake3 == blake3 || is_proved {
                 return Ok(Layout::Here(Complete { url: asked.url, blake3 }));
             }
             link.cancel(&asked.url).await;

@@ -15,6 +15,7 @@ mod joined;
 mod metadata;
 mod pipe;
 pub mod plan;
+mod proof;
 mod record;
 pub mod session;
 pub mod source;

@@ -171,7 +171,17 @@ impl Transfer {
             _ => None,
         };
         self.write_down(Some(&created.url)).await;
+        let is_proved = match (created.challenge, &self.source, &self.creation) {
+            (Some(challenge), Source::File(file), Creation::Whole(_)) => {
+                self.link.prove(&created.url, challenge, file).await?
+            }
+            _ => false,
+        };
         self.plan.created(created.url, complete.or(created.offset)).map_err(no_sense)?;
+        if is_proved {
+            // It is complete, and its digest is told where it is.
+            self.plan.doubt();
+        }
         self.retries.progressed();
         self.show(Some(progress));
         Ok(())

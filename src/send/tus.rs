@@ -1,7 +1,8 @@
 //! How the requests of a tus client look, and what the answers to them say.
 //!
 //! - tus 1.0 "Core Protocol", "Creation", "Termination", "Concatenation"
-//! - `Upload-Blake3`: a field of `resumed`, the digest of an upload that is complete
+//! - `Upload-Blake3`, `Upload-Challenge`, `Upload-Proof`: fields of `resumed`, the digest of an upload that is
+//!   complete, and a proof of having its bytes
 
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderName, Method, StatusCode};
 use url::{Position, Url};
 
+use super::proof;
 use crate::client::failure::{Failure, shown};
 use crate::client::{Answer, Request, with_credentials, without_credentials};
 use crate::clock::Clock;
 use crate::protocol::digest::Blake3Digest;
+use crate::protocol::possession::Challenge;
 use crate::protocol::tus::{CONTENT_MEDIA_TYPE, VERSION};
 use crate::protocol::units::parse_bytes;
 
@@ -23,6 +26,8 @@ const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 const UPLOAD_BLAKE3: HeaderName = HeaderName::from_static("upload-blake3");
+pub(super) const UPLOAD_CHALLENGE: HeaderName = HeaderName::from_static("upload-challenge");
+const UPLOAD_PROOF: HeaderName = HeaderName::from_static("upload-proof");
 /// How long a server may take to join the parts of a file.
 pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 /// The most of a refusal's words that are passed on.
@@ -48,6 +53,8 @@ pub(super) struct Created {
     pub(super) offset: Option<u64>,
     /// The digest of what is complete.
     pub(super) blake3: Option<Blake3Digest>,
+    /// What to hash as a proof of having the bytes.
+    pub(super) challenge: Option<Challenge>,
 }
 
 /// What an offset retrieval or an append was answered.
@@ -133,6 +140,13 @@ pub(super) fn cancel(url: &Url, endpoint: &Url) -> Request {
     request(Method::DELETE, url, endpoint)
 }
 
+/// `proof` is the value of `Upload-Proof`.
+pub(super) fn prove(url: &Url, endpoint: &Url, proof: &str) -> Request {
+    let mut to = url.clone();
+    to.set_path(&format!("{}/proof", url.path()));
+    request(Method::POST, &to, endpoint).with(UPLOAD_PROOF, proof)
+}
+
 /// What the answer to OPTIONS says. One that says nothing is of a server that can do little.
 pub(super) fn abilities(answer: &Answer) -> Abilities {
     let has = |field: &str, word: &str| {
@@ -179,8 +193,9 @@ pub(super) async fn created(
         )));
     }
     let (offset, blake3) = (offset(&answer), digest(&answer));
+    let challenge = proof::challenge(&answer);
     answer.finish().await;
-    Ok(Created { url: with_credentials(url, endpoint), offset, blake3 })
+    Ok(Created { url: with_credentials(url, endpoint), offset, blake3, challenge })
 }
 
 /// What the answer to an offset retrieval or an append says.
