@@ -327,3 +327,20 @@ async fn a_redirect_on_the_same_server_keeps_the_password() {
     let fields: Vec<_> = asked.iter().map(|asked| asked.field("authorization")).collect();
     assert_eq!(fields, ["Basic bWU6c2VjcmV0"; 2]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_were_refused_are_tried_again_later() {
+    let file = pattern(3 * MIB, 26);
+    let (served, begin) = (file.clone(), Instant::now());
+    let server = Liar::start(move |asked| {
+        if asked.connection > 0 && begin.elapsed() < Duration::from_secs(2) {
+            return bare("503 Too Many Connections", "");
+        }
+        slowly(serve(asked, &served, TAG), Duration::from_millis(200))
+    })
+    .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &file);
+    assert!(begin.elapsed() < Duration::from_millis(9200), "{:?}", begin.elapsed());
+}
