@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use url::{Origin, Url};
@@ -84,14 +85,14 @@ pub struct Content {
     /// Bytes that were received and not yet taken from the limit.
     pub(super) owed: usize,
     pub(super) patience: Duration,
-    pub(super) is_last: bool,
+    pub(super) closes_after: bool,
 }
 
 impl Content {
     /// No other request follows on this connection. So it has to be when the answer came before the
     /// request was sent whole, or the next one would wait for the rest of it.
-    pub fn is_last(&mut self) {
-        self.is_last = true;
+    pub fn close_after(&mut self) {
+        self.closes_after = true;
     }
 
     /// The next bytes, of which there are some; `None` at the end. A dropped future loses none.
@@ -114,7 +115,8 @@ impl Content {
                 }
                 None => {
                     let (idle, origin) = &self.home;
-                    if let Some(connection) = self.connection.take().filter(|_| !self.is_last) {
+                    if let Some(connection) = self.connection.take().filter(|_| !self.closes_after)
+                    {
                         idle.put(origin.clone(), connection);
                     }
                     return Ok(None);
@@ -128,7 +130,8 @@ impl Content {
     /// # Errors
     /// A failure of the network, or content of more than `most` bytes.
     pub async fn collect(&mut self, most: usize) -> Result<Vec<u8>, Failure> {
-        let mut collected = Vec::new();
+        let told = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(most);
+        let mut collected = Vec::with_capacity(told.min(most));
         while let Some(bytes) = self.next().await? {
             if collected.len() + bytes.len() > most {
                 return Err(Failure::unusable(format!("an answer has more than {most} bytes")));

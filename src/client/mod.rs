@@ -238,7 +238,7 @@ impl Client {
                 limit: Arc::clone(&self.limit),
                 owed: 0,
                 patience: self.options.stall_timeout,
-                is_last: false,
+                closes_after: false,
             },
         }
     }

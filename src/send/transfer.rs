@@ -227,7 +227,7 @@ impl Transfer {
         // What went out last may still be in a buffer here, so a refusal may have come before it, too.
         let is_whole = self.shown.load(Ordering::Relaxed) >= offset.saturating_add(*bytes);
         if !is_whole || !answer.status.is_success() {
-            answer.content.is_last();
+            answer.content.close_after();
         }
         match tus::said(answer, self.link.client.clock()).await? {
             Said::At { offset, blake3, .. } => {

@@ -109,11 +109,6 @@ impl Plan {
         if self.has_groups { GROUP_BYTES } else { PLAIN_GRAIN }
     }
 
-    /// The length of the file in bytes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
     /// The number of bytes that are present.
     pub fn present_bytes(&self) -> u64 {
         self.present.total()
