@@ -23,6 +23,11 @@ impl RateLimit {
         Self { bytes_per_s, paid: Mutex::new(Instant::now()) }
     }
 
+    /// Whether there is one.
+    pub fn is_limited(&self) -> bool {
+        self.bytes_per_s.is_some()
+    }
+
     /// How many bytes to move at once, so that they do not come in lumps that look like stalls: a
     /// tenth of a second's, between these bounds.
     pub fn piece_bytes(&self, bounds: RangeInclusive<usize>) -> usize {

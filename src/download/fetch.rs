@@ -305,7 +305,8 @@ impl Getter {
         if let Some(note) = &start.note {
             self.reporter.note(&name, note);
         }
-        let plan = Plan::new(length, groups.is_some(), start.present);
+        let plan = Plan::new(length, groups.is_some(), start.present)
+            .taking_turns(self.client.rate_limit().is_limited());
         let progress = self.reporter.begin(&name, &url, Some(length), plan.present_bytes());
         let shared = Arc::new(Shared {
             client: Arc::clone(&self.client),

@@ -7,11 +7,12 @@
 //! claim is the whole file. Whoever is free after that takes the second part of the claim that
 //! would take longest, at the place where both will be done at the same time. The request of
 //! the first part runs on and is closed at its new end: nothing is planned in advance, so a slow
-//! connection costs nothing but the time until another one is free. A claim that has stalled, or
-//! is hopelessly slow, is taken over whole, but for a moment in which its bytes are being written, or
-//! they could come to lie over better ones that came since; each time that this brings nothing, the next one takes
-//! twice the patience, or claims would wander around before a slow server's first byte. A claim
-//! that is given back untouched goes to the one before it, whose request still runs on.
+//! connection costs nothing but the time until another one is free. A claim that has stalled (which
+//! is seen sooner when others move meanwhile), or is hopelessly slow, is taken over whole. Not while
+//! its bytes are being written: they could come to lie over better ones that came since. Each time
+//! that taking over brings nothing, the next one takes twice the patience, or claims would wander
+//! around before a slow server's first byte. A claim that is given back untouched goes to the one
+//! before it, whose request still runs on.
 //!
 //! With a tree, groups are verified once all of their bytes are present. Until then a group is
 //! *unverified*, and left out of [`Plan::checkpoint`]: what the journal says is there is right.
@@ -29,6 +30,10 @@ use crate::protocol::tree::GROUP_BYTES;
 
 /// A claim that did not move for this long is free to be taken; and only one this old is slow.
 const STALLED: Duration = Duration::from_secs(2);
+/// A claim that had moved before has stalled, too, when it did not move for this long …
+const SILENT: Duration = Duration::from_millis(500);
+/// … and others went on for so much of it.
+const LEFT_BEHIND: Duration = Duration::from_millis(200);
 /// A claim that will be done so soon is left alone.
 const NEARLY_DONE: Duration = Duration::from_millis(200);
 /// Without a tree, spans are cut at multiples of this many bytes.
@@ -93,6 +98,10 @@ pub struct Plan {
     next_id: u64,
     /// Claims taken over since any byte came.
     vain: u32,
+    /// When any claim moved last.
+    moved: Duration,
+    /// Whether it is our own doing that connections wait for each other.
+    takes_turns: bool,
 }
 
 impl Plan {
@@ -102,7 +111,16 @@ impl Plan {
         let mut present = present;
         present.remove(length..u64::MAX);
         let (unverified, claims) = (BTreeSet::new(), BTreeMap::new());
-        Self { length, has_groups, present, unverified, claims, next_id: 0, vain: 0 }
+        let (next_id, vain, moved) = (0, 0, Duration::ZERO);
+        let takes_turns = false;
+        Self { length, has_groups, present, unverified, claims, next_id, vain, moved, takes_turns }
+    }
+
+    /// The same plan for connections that share a limit of the rate: that others move meanwhile says
+    /// nothing about one of them.
+    #[must_use]
+    pub fn taking_turns(self, takes_turns: bool) -> Self {
+        Self { takes_turns, ..self }
     }
 
     fn grain(&self) -> u64 {
@@ -180,7 +198,12 @@ impl Plan {
         let patience = STALLED.saturating_mul(1 << self.vain.min(10));
         let rated = self.claims.iter().map(|(id, claim)| {
             let pace = claim.pace(now).unwrap_or(usual);
-            let has_stalled = now.saturating_sub(claim.moved) >= patience;
+            let silent = now.saturating_sub(claim.moved);
+            let is_left_behind = !self.takes_turns
+                && claim.came > 0
+                && silent >= SILENT
+                && self.moved.saturating_sub(claim.moved) >= LEFT_BEHIND;
+            let has_stalled = is_left_behind || silent >= patience;
             let left_ms = claim.rest().saturating_mul(1000) / pace;
             let is_slow = left_ms > claim.rest().saturating_mul(4000) / own + 1000
                 && now.saturating_sub(claim.since) >= patience;
@@ -253,7 +276,7 @@ impl Plan {
         let start = claim.at;
         claim.at = start.saturating_add(bytes).min(claim.end);
         (claim.moved, claim.writing) = (now, 0);
-        self.vain = 0;
+        (self.vain, self.moved) = (0, now);
         claim.came = claim.came.saturating_add(bytes);
         Some(start..claim.at)
     }

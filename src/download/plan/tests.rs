@@ -47,6 +47,28 @@ fn a_stalled_claim_is_taken_over_whole() {
 }
 
 #[test]
+fn a_claim_that_others_leave_behind_has_stalled_sooner() {
+    let mut plan = Plan::new(64 * MIB, true, Spans::default());
+    let silent = plan.claim(at(0), None).unwrap();
+    plan.advance(silent.id, MIB, at(100));
+    let other = plan.claim(at(100), None).unwrap();
+    // A while in which nothing moves at all says nothing about one of them.
+    let mut quiet = plan.clone();
+    quiet.claim(at(700), None).unwrap();
+    assert!(quiet.end_of(silent.id).is_some());
+    plan.advance(other.id, MIB, at(350));
+    let mut limited = plan.clone().taking_turns(true);
+    limited.claim(at(700), None).unwrap();
+    assert!(limited.end_of(silent.id).is_some());
+    let taken = plan.claim(at(700), None).unwrap();
+    assert_eq!((taken.range.start, plan.end_of(silent.id)), (MIB, None));
+    // The one that has not begun is given more time.
+    plan.advance(other.id, MIB, at(1500));
+    plan.claim(at(1500), None);
+    assert!(plan.end_of(taken.id).is_some());
+}
+
+#[test]
 fn bytes_that_are_being_written_are_not_taken_over() {
     let mut plan = Plan::new(10 * MIB, true, Spans::default());
     let stalled = plan.claim(at(0), None).unwrap();
