@@ -84,7 +84,9 @@ impl Appending {
                 let stored = Stored { upload: self.upload, version };
                 self.engine.end_upload(stored, GoneReason::BeyondLength).await?;
             }
-            (Some(_), Err(_)) => self.cut_scratch().await,
+            // A save that failed may count all the same, once the records are read again.
+            (Some(_), Err(Fault::Storage(_))) => {}
+            (Some(_), Err(Fault::Refused(_))) => self.cut_scratch().await,
             (Some(_), Ok(_)) => {}
         }
         outcome

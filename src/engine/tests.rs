@@ -11,10 +11,10 @@ use crate::engine::content::Piece;
 use crate::protocol::checksum::Checksum;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::metadata::Metadata;
-use crate::protocol::operation::Creation;
+use crate::protocol::operation::{Completion, Creation};
 use crate::protocol::repr_digests::ReprDigests;
-use crate::protocol::upload::{Final, Kind};
-use crate::storage::memory::MemoryStore;
+use crate::protocol::upload::{Final, Kind, Placement};
+use crate::storage::memory::{Fault as Planned, MemoryStore, Operation};
 use crate::storage::{DataStore as _, RecordStore as _};
 
 pub(super) const CONTENT: &[u8] = b"hello";
@@ -31,6 +31,19 @@ struct Nothing;
 impl Content for Nothing {
     fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> Poll<Piece> {
         Poll::Ready(Piece::End)
+    }
+
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        Ok(None)
+    }
+}
+
+/// One piece.
+struct Once(Option<Bytes>);
+
+impl Content for Once {
+    fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> Poll<Piece> {
+        Poll::Ready(self.0.take().map_or(Piece::End, Piece::Bytes))
     }
 
     fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
@@ -140,6 +153,26 @@ async fn what_a_client_asked_for_is_seen_through_when_it_goes_away() {
         let left = world.store.reader(part, whole.upload.placement(), 0..5).await;
         assert!(left.is_err(), "its bytes are left");
     }
+}
+
+#[tokio::test]
+async fn bytes_stay_whose_record_may_have_been_saved() {
+    let world = World::new();
+    let upload = world.create(Kind::Single, ReprDigests::default()).await.unwrap();
+    world.store.fail(Operation::Save, 0, Planned::Io);
+    let append = Append {
+        offset: 0,
+        length: None,
+        content_length: Some(3),
+        completion: Completion::AtLength,
+        checksum: None,
+        max_bytes: None,
+    };
+    let content = Box::new(Once(Some(Bytes::from_static(b"hel"))));
+    let failed = world.engine.append(upload, append, content).await;
+    assert!(matches!(failed, Err(Fault::Storage(_))), "{failed:?}");
+    let mut reader = world.store.reader(upload, &Placement::Whole, 0..3).await.unwrap();
+    assert_eq!(reader.read().await.unwrap(), "hel");
 }
 
 #[tokio::test]
