@@ -1,10 +1,12 @@
 //! Bytes in one plain file an upload: `<folder>/ab/<id>`, where `ab` are the id's first two digits
 //! (one folder for all makes creating files slow when there are many). Beside it lie its lists.
 //!
-//! All file work runs on tokio's blocking threads. The files are what they seem: an administrator
-//! may copy a complete one away.
+//! File work that waits for the disk runs on tokio's blocking threads; see [`pace`]. The files are
+//! what they seem: an administrator may copy a complete one away.
 
+mod buffers;
 mod lists;
+mod pace;
 mod parts;
 mod reader;
 pub mod survey;
@@ -22,6 +24,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
+use self::buffers::Buffers;
+use self::pace::Pace;
 use self::reader::FileReader;
 use self::writer::FileWriter;
 use super::folder::sync_folder;
@@ -49,6 +53,8 @@ struct Shared {
     room: Mutex<Option<(Instant, u64)>>,
     /// The readers that are open.
     readers: AtomicUsize,
+    buffers: Arc<Buffers>,
+    pace: Arc<Pace>,
 }
 
 impl FileStore {
@@ -65,8 +71,8 @@ impl FileStore {
     ) -> Result<Self, StorageError> {
         let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
-        let (room, readers) = (Mutex::new(None), AtomicUsize::new(0));
-        let shared = Shared { folder, durability, min_free_bytes, room, readers };
+        let (room, readers, buffers, pace) = Default::default();
+        let shared = Shared { folder, durability, min_free_bytes, room, readers, buffers, pace };
         Ok(Self { shared: Arc::new(shared) })
     }
 }

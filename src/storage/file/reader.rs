@@ -1,5 +1,7 @@
-//! Reads a range of the bytes of one upload, one piece ahead; in small pieces and none ahead while
-//! there are many readers, so that thousands of them that stall take little memory.
+//! Reads a range of the bytes of one upload. What is in the page cache is read where it is asked for;
+//! what is not, on a thread that may wait for the disk, and one piece ahead. While there are many
+//! readers pieces are small and none is read ahead, so that thousands of them that stall take little
+//! memory.
 
 use std::fs::File;
 use std::io;
@@ -13,24 +15,30 @@ use rustix::buffer::spare_capacity;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Shared;
+use super::buffers::{BUFFER_BYTES, Buffer};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Placement;
 use crate::storage::{DataReader, Failure, StorageError, StoreFuture};
 
-/// The bytes that are read at once. Pieces of 4 KiB are 11 to 18 times slower; beyond 256 KiB
-/// little is gained.
-const PIECE_BYTES: u64 = 256 << 10;
-
 /// The bytes that are read at once while there are many readers.
-const SMALL_PIECE_BYTES: u64 = 32 << 10;
+const SMALL_PIECE_BYTES: usize = 32 << 10;
 /// So many readers may have large pieces; together they take 64 MiB at most.
 const MANY_READERS: usize = 128;
 
 /// What an error says it was doing.
 const READING: &str = "reading the data";
 
-/// A read that is under way: the file it used, and what it read.
-type Asked = JoinHandle<io::Result<(Open, Vec<u8>)>>;
+/// A read that is under way.
+type Asked = JoinHandle<io::Result<Answered>>;
+
+/// What was read.
+struct Answered {
+    /// From where.
+    open: Open,
+    piece: Buffer,
+    /// Whether the disk was not needed for it.
+    was_cached: bool,
+}
 
 pub(super) struct FileReader {
     shared: Arc<Shared>,
@@ -89,7 +97,33 @@ impl FileReader {
         (self.shared.path(self.id), 0..u64::MAX)
     }
 
-    /// Asks the disk for the next piece; `None` at the end of the range.
+    /// The length of the next piece, of a file that has these bytes; `None` at the end of the
+    /// range.
+    fn next_length(&self, place: &Range<u64>) -> Option<usize> {
+        let most = if self.has_many_beside_it() { SMALL_PIECE_BYTES } else { BUFFER_BYTES };
+        let left = self.range.end.min(place.end).saturating_sub(self.range.start);
+        let length = usize::try_from(left).unwrap_or(most).min(most);
+        (length > 0).then_some(length)
+    }
+
+    /// The next piece, if it can be had without waiting.
+    fn next_cached(&mut self) -> Option<Bytes> {
+        let offset = self.range.start;
+        let open = self.open.as_ref().filter(|open| open.range.contains(&offset))?;
+        let mut piece = self.shared.buffers.take(self.next_length(&open.range)?);
+        if !piece.fill_from_cache(&open.file, offset.saturating_sub(open.range.start)) {
+            return None;
+        }
+        self.advance(piece.as_ref().len());
+        Some(piece.into_bytes())
+    }
+
+    fn advance(&mut self, length: usize) {
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        self.range.start = self.range.start.saturating_add(length);
+    }
+
+    /// Asks for the next piece on another thread; `None` at the end of the range.
     fn ask(&mut self) -> Option<Asked> {
         let Range { start: offset, end: range_end } = self.range;
         let open = self.open.take().filter(|open| open.range.contains(&offset));
@@ -97,21 +131,22 @@ impl FileReader {
             Some(open) => (PathBuf::new(), open.range.clone()),
             None => self.place(),
         };
-        let most = if self.has_many_beside_it() { SMALL_PIECE_BYTES } else { PIECE_BYTES };
-        let count = range_end.min(place.end).saturating_sub(offset).min(most);
-        if count == 0 {
-            return None;
-        }
-        self.range.start = offset.saturating_add(count);
-        let whole = self.shared.path(self.id);
+        let length = self.next_length(&place)?;
+        self.advance(length);
+        let shared = Arc::clone(&self.shared);
+        let whole = shared.path(self.id);
         Some(spawn_blocking(move || {
             let open = match open {
                 Some(open) => open,
                 None => open_part(path, place, whole)?.with_bytes_up_to(range_end)?,
             };
             let at = offset.saturating_sub(open.range.start);
-            let piece = read_exact_at(&open.file, at, count)?;
-            Ok((open, piece))
+            let mut piece = shared.buffers.take(length);
+            let was_cached = piece.fill_from_cache(&open.file, at);
+            if !was_cached {
+                piece.fill(&open.file, at)?;
+            }
+            Ok(Answered { open, piece, was_cached })
         }))
     }
 
@@ -123,6 +158,9 @@ impl FileReader {
             return Ok(first);
         }
         if self.ahead.is_none() {
+            if let Some(piece) = self.next_cached() {
+                return Ok(piece);
+            }
             self.ahead = self.ask();
         }
         // It stays here while it is waited for: who drops this future loses no piece.
@@ -130,12 +168,12 @@ impl FileReader {
         let answered = asked.await;
         self.ahead = None;
         match answered {
-            Ok(Ok((open, piece))) => {
+            Ok(Ok(Answered { open, piece, was_cached })) => {
                 self.open = Some(open);
-                if !self.has_many_beside_it() {
+                if !was_cached && !self.has_many_beside_it() {
                     self.ahead = self.ask();
                 }
-                Ok(piece.into())
+                Ok(piece.into_bytes())
             }
             Ok(Err(source)) => {
                 self.has_failed = true;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
-use tokio::task::spawn_blocking;
 
 use super::Shared;
+use super::pace::Waits;
 use crate::protocol::id::UploadId;
 use crate::storage::folder::sync_folder;
 use crate::storage::{DataWriter, Durability, Failure, StorageError, StoreFuture};
@@ -56,13 +56,15 @@ impl FileWriter {
 
     fn run<'a>(
         &'a mut self,
+        waits: Waits,
         job: impl FnOnce(&mut Work) -> Result<(), StorageError> + Send + 'a + 'static,
     ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let closed = || StorageError::new("writing the data", Some(self.id), Failure::Closed);
             let mut work = self.work.take().ok_or_else(closed)?;
-            let done = spawn_blocking(move || (job(&mut work), work)).await;
-            let (done, work) = done.map_err(|_| closed())?;
+            let pace = Arc::clone(&work.shared.pace);
+            let done = pace.run(waits, move || (job(&mut work), work)).await;
+            let (done, work) = done.ok_or_else(closed)?;
             self.work = (done.is_ok() || work.lacked_room).then_some(work);
             done
         })
@@ -71,18 +73,23 @@ impl FileWriter {
 
 impl DataWriter for FileWriter {
     fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
-        self.run(move |work| work.write(pieces))
+        self.run(Waits::Seldom, move |work| work.write(pieces))
     }
 
     fn commit(&mut self) -> StoreFuture<'_, ()> {
         match &self.work {
             Some(work) if !work.has_to_sync() => Box::pin(async { Ok(()) }),
-            Some(_) | None => self.run(Work::commit),
+            Some(_) | None => self.run(Waits::ForTheDisk, Work::commit),
         }
     }
 
     fn write_and_commit(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
-        self.run(move |work| {
+        let durability = self.work.as_ref().map(|work| work.shared.durability);
+        let waits = match durability {
+            Some(Durability::Process) => Waits::Seldom,
+            Some(Durability::PowerLoss) | None => Waits::ForTheDisk,
+        };
+        self.run(waits, move |work| {
             work.write(pieces)?;
             work.commit()
         })
@@ -92,7 +99,7 @@ impl DataWriter for FileWriter {
         match &self.work {
             // Bytes that are not synced yet are synced through any descriptor of the file, and one
             // that is opened later is told of a write-back that failed before.
-            Some(work) if work.file.is_some() => self.run(|work| {
+            Some(work) if work.file.is_some() => self.run(Waits::Seldom, |work| {
                 work.file = None;
                 Ok(())
             }),
