@@ -151,7 +151,18 @@ fn statuses_of(error: i32) -> &'static [u16] {
 
 /// A PATCH meets this fault in the data of its upload alone: it is refused, the others go on.
 fn append_meets(fault_of: impl FnOnce(&Scene) -> Fault) {
+    let Some(scene) = Scene::new() else { return };
+    append_in(scene, fault_of);
+}
+
+/// The same for a program that has nothing of the upload in memory, and has to read it.
+fn append_after_restart_meets(fault_of: impl FnOnce(&Scene) -> Fault) {
     let Some(mut scene) = Scene::new() else { return };
+    scene.restart();
+    append_in(scene, fault_of);
+}
+
+fn append_in(mut scene: Scene, fault_of: impl FnOnce(&Scene) -> Fault) {
     let fault = fault_of(&scene);
     let (broken, other) = (scene.broken, scene.other);
     scene.shim.set_faults(std::slice::from_ref(&fault));
@@ -189,8 +200,9 @@ fn data_that_cannot_be_opened_or_cut_is_refused() {
     for error in [EIO, EMFILE, EROFS] {
         append_meets(|scene| Fault::all(on::OPEN_WRITE, scene.id(scene.broken), error));
     }
-    append_meets(|scene| Fault::all(on::OPEN_READ, scene.id(scene.broken), EIO));
-    append_meets(|scene| Fault::all(on::READ, scene.id(scene.broken), EIO));
+    for on in [on::OPEN_READ, on::READ] {
+        append_after_restart_meets(|scene| Fault::all(on, scene.id(scene.broken), EIO));
+    }
 }
 
 /// A creation meets this fault; what is there already does not.

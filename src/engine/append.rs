@@ -87,6 +87,9 @@ impl Appending {
             // A save that failed may count all the same, once the records are read again.
             (Some(_), Err(Fault::Storage(_))) => {}
             (Some(_), Err(Fault::Refused(_))) => self.cut_scratch().await,
+            (Some(version), Ok(upload)) if !upload.is_complete() => {
+                self.digests.keep(&self.engine, upload.id(), version);
+            }
             (Some(_), Ok(_)) => {}
         }
         outcome
@@ -227,7 +230,7 @@ impl Appending {
             let id = self.upload.id();
             let reader =
                 self.engine.data.reader(id, self.upload.placement(), progress.saved_offset..end);
-            let digests = Digests::resume(&self.engine, &self.upload, None).await?;
+            let digests = Digests::resume(&self.engine, (&self.upload, None), None).await?;
             self.digests = digests.read(reader.await?).await?;
         }
         Ok((Ending::NoRoom, end))

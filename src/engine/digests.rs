@@ -15,10 +15,13 @@ use crate::protocol::refusal::Refusal;
 use crate::protocol::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
 use crate::protocol::tree::{Frontier, GROUP_BYTES, Tree, resume_offset};
 use crate::protocol::upload::{Placement, Upload};
-use crate::storage::{DataReader, Failure, List, StorageError};
+use crate::storage::{DataReader, Failure, List, StorageError, Version};
 
 /// Less than this is hashed where it is: handing it to another thread costs as much.
 const INLINE_BYTES: u64 = 16 << 10;
+/// So much is, too, by what hashes several GB a second: the bytes are in this core's cache, from
+/// which they go to the disk next.
+const INLINE_BYTES_OF_QUICK: u64 = 512 << 10;
 /// The bytes that are hashed again before their lists are written.
 const STRETCH_BYTES: u64 = 64 << 20;
 
@@ -30,7 +33,7 @@ pub(super) struct Digests {
 
 /// What moves to the thread that hashes, and back.
 #[derive(Default)]
-struct Running {
+pub(super) struct Running {
     /// `None` for an upload that has no tree.
     tree: Option<Tree>,
     /// `None` for an upload whose SHA-256 nobody wants.
@@ -43,21 +46,29 @@ struct Running {
 }
 
 impl Digests {
-    /// Takes the tree up where the record left it; the bytes of the group that was not full are
-    /// read again.
+    /// Takes the digests up where the record left them. If they were not kept with this version of
+    /// it, the bytes of the group that was not full are read again.
     pub(super) async fn resume(
         engine: &Engine,
-        upload: &Upload,
+        (upload, version): (&Upload, Option<Version>),
         expected: Option<ExpectedChecksum>,
     ) -> Result<Self, StorageError> {
         let checksummer = match &expected {
             Some(ExpectedChecksum::Given(checksum)) => Some(Checksummer::new(checksum.algorithm())),
             Some(ExpectedChecksum::InTrailer) | None => None,
         };
+        if let Some(kept) = version.and_then(|version| engine.kept.take(upload.id(), version)) {
+            return Ok(Self { expected, running: Running { checksummer, ..kept } });
+        }
         let sha256 = resume_sha256(engine, upload).await?;
         let groups = if sha256.is_some() { kept_pieces(engine, upload).await? } else { None };
         let (tree, pieces) = resume_groups(engine, upload, groups).await?;
         Ok(Self { expected, running: Running { tree, sha256, pieces, checksummer } })
+    }
+
+    /// Keeps them for the next append: they are of all bytes that this version of the record has.
+    pub(super) fn keep(self, engine: &Engine, id: UploadId, version: Version) {
+        engine.kept.keep(id, version, Running { checksummer: None, ..self.running });
     }
 
     /// Whether nothing may be saved before the content is whole and has its checksum.
@@ -167,10 +178,16 @@ impl Running {
         }
     }
 
+    fn is_quick(&self) -> bool {
+        let checksummer = self.checksummer.as_ref();
+        self.sha256.is_none() && checksummer.is_none_or(Checksummer::is_quick)
+    }
+
     async fn hash(mut self, pieces: Vec<Bytes>, bytes: u64) -> Result<Self, StorageError> {
         if self.tree.is_none() && self.sha256.is_none() && self.checksummer.is_none() {
             return Ok(self);
         }
+        let most = if self.is_quick() { INLINE_BYTES_OF_QUICK } else { INLINE_BYTES };
         let work = move || {
             for piece in &pieces {
                 if let Some(tree) = &mut self.tree {
@@ -188,7 +205,7 @@ impl Running {
             }
             self
         };
-        if bytes <= INLINE_BYTES {
+        if bytes <= most {
             return Ok(work());
         }
         let died = |_| StorageError::new("hashing the content", None, Failure::Closed);

@@ -9,6 +9,7 @@ pub mod content;
 mod create;
 mod digests;
 mod instant;
+mod kept;
 mod lease;
 mod lists;
 mod lost;
@@ -34,6 +35,7 @@ use self::append::Appending;
 use self::content::Content;
 use self::digests::Digests;
 pub use self::instant::InstantUpload;
+use self::kept::KeptDigests;
 use self::lease::{Busy, Lease, Leases};
 use crate::clock::Clock;
 use crate::protocol::id::UploadId;
@@ -83,6 +85,8 @@ pub struct Engine {
     share_turn: Semaphore,
     /// Nor do proofs, which a client waits for.
     proof_turn: Semaphore,
+    /// The digests of uploads that go on soon.
+    kept: KeptDigests,
     /// How many uploads the last sweep found due and had to leave so.
     left_by_sweep: AtomicUsize,
     /// Owns the work on uploads: a client that goes away does not end the saving of what it sent.
@@ -126,6 +130,7 @@ impl Engine {
             work_turn: Semaphore::new(1),
             share_turn: Semaphore::new(1),
             proof_turn: Semaphore::new(1),
+            kept: KeptDigests::default(),
             left_by_sweep: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
         })
@@ -179,7 +184,7 @@ impl Engine {
     ) -> Result<Upload, Fault> {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
-        let digests = Digests::resume(self, &upload, append.checksum).await?;
+        let digests = Digests::resume(self, (&upload, version), append.checksum).await?;
         let is_creation = version.is_none();
         Appending { engine, lease, upload, version, is_creation, admission, digests }
             .run(content)

@@ -206,6 +206,11 @@ impl Checksummer {
         })
     }
 
+    /// Whether it takes several GB a second on one core.
+    pub fn is_quick(&self) -> bool {
+        matches!(self.0, State::Crc32c(_) | State::Blake3(_))
+    }
+
     /// Takes the bytes that follow.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
