@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::database::Database;
 use super::flusher::Flusher;
-use super::index::{Changes, guarded, read, records};
+use super::index::{Changes, read, records};
 use super::recent::Recent;
 use super::trust::Mark;
 use crate::protocol::id::UploadId;
@@ -130,8 +130,7 @@ impl Committer {
             let _ = base.thread.join();
         }
         self.flusher.stop();
-        let flush = |database: &sled::Db| guarded(|| database.flush()).map(|_| ());
-        (is_well && self.database.with(flush).is_ok()).then(|| self.journal.last())
+        (is_well && self.database.flush().is_ok()).then(|| self.journal.last())
     }
 
     /// Takes a change into the group; true when it was told instead that a base has ended.
@@ -221,10 +220,7 @@ impl Committer {
             match base.thread.join() {
                 Ok(Ok(bytes)) => {
                     self.journal.base_is_made(bytes);
-                    self.database.reopen(&self.records, self.journal.last())?;
-                    if let Err(error) = self.mark.open(self.journal.last()) {
-                        tracing::warn!(%error, "the next start may take longer");
-                    }
+                    self.make_sure()?;
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the journal of the records could not be shortened");
@@ -241,6 +237,21 @@ impl Committer {
                     self.journal.base_has_failed();
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the database has all up to now: less has to be looked through at the next
+    /// start. An error has closed it.
+    fn make_sure(&self) -> Result<(), StorageError> {
+        let last = self.journal.last();
+        if let Err(error) = self.database.flush() {
+            tracing::warn!(%error, "the records could not be flushed; the next start may take longer");
+            return Ok(());
+        }
+        self.database.reopen(&self.records, last)?;
+        if let Err(error) = self.mark.open(last) {
+            tracing::warn!(%error, "the next start may take longer");
         }
         Ok(())
     }

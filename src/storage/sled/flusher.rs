@@ -7,7 +7,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::database::Database;
-use super::index::guarded;
 
 /// How often the database is flushed while records are saved.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +26,7 @@ struct State {
 impl Flusher {
     pub(super) fn of(database: Arc<Database>) -> std::io::Result<Self> {
         Self::start(INTERVAL, move || {
-            if let Err(error) = database.with(|database| guarded(|| database.flush()).map(|_| ())) {
+            if let Err(error) = database.flush() {
                 // The journal has all that matters.
                 tracing::warn!(%error, "the database of the records could not be flushed");
             }

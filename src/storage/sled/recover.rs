@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::database::reopened;
 use super::index::{applied, each, guarded};
 use super::open;
 use super::replay::{Replay, finish};
@@ -76,8 +77,7 @@ fn try_open(
     if last.saturating_sub(since) > REOPEN_FRAMES {
         // So that it need not be looked through again after the next crash.
         guarded(|| database.flush()).map_err(|failure| doing(failure, "flushing the records"))?;
-        drop(database);
-        database = open::open(&folder.records())?;
+        database = reopened(database, &folder.records(), last)?;
         since = last;
     }
     mark.open(since).map_err(io)?;
