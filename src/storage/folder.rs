@@ -1,12 +1,17 @@
 //! The data folder, and the lock that lets one process have it.
 //!
 //! ```text
-//! <data-dir>/lock        held while a server runs; the holder's process id is in it
-//! <data-dir>/journal/    every save of an upload record
-//! <data-dir>/records/    upload records (sled), an index of the journal
-//! <data-dir>/uploads/    bytes, one file an upload
-//! <data-dir>/identity    and that in uploads/: which records and bytes belong together
-//! <data-dir>/lost+found/ bytes that a repair found no place for
+//! <data-dir>/lock             held while a server runs; the holder's process id is in it
+//! <data-dir>/journal/         every save of an upload record
+//! <data-dir>/journal.damaged/ that from before a rebuilding; journal.damaged-new until it is done
+//! <data-dir>/records/         upload records (sled), an index of the journal
+//! <data-dir>/records.state    how that was left, and whether it can be believed
+//! <data-dir>/records.ballast  room that is given up for a start on a full disk
+//! <data-dir>/records.damaged/ a database that was made anew from the journal
+//! <data-dir>/records.new/     one that a rebuilding makes
+//! <data-dir>/uploads/         bytes, one file an upload
+//! <data-dir>/identity         and that in uploads/: which records and bytes belong together
+//! <data-dir>/lost+found/      bytes that a repair found no place for
 //! ```
 
 use std::fs::{self, File, OpenOptions};

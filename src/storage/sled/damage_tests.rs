@@ -92,7 +92,7 @@ fn copy(from: &Path, to: &Path) {
         }
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &name);
-        } else if entry.file_name() != "ballast" {
+        } else if entry.file_name() != "records.ballast" {
             fs::copy(entry.path(), name).unwrap();
         }
     }
@@ -104,7 +104,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files.extend(super::damage_tests::files(&path));
-        } else if path.metadata().unwrap().len() > 0 && !path.ends_with("ballast") {
+        } else if path.metadata().unwrap().len() > 0 {
             files.push(path);
         }
     }

@@ -4,7 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,6 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// The room that is given up for opening the records on a full disk, in bytes: sled writes, and the
 /// newest file of the journal is copied.
 pub(super) const BALLAST_BYTES: u64 = 32 << 20;
-/// Its name in the folder of the database.
-pub(super) const BALLAST: &str = "ballast";
 
 pub(super) fn open(folder: &Path) -> Result<sled::Db, StorageError> {
     remove_unfinished(folder)?;
@@ -79,7 +77,7 @@ pub(super) fn with_room_kept<T>(
     let opened = match attempt() {
         // Where nothing was kept, the second attempt would tell the same.
         Err(StorageError { failure: Failure::Full(_), .. })
-            if fs::remove_file(records.join(BALLAST)).is_ok() =>
+            if fs::remove_file(ballast(records)).is_ok() =>
         {
             tracing::warn!("the disk is full; giving up what was kept for opening the records");
             attempt()
@@ -92,9 +90,14 @@ pub(super) fn with_room_kept<T>(
     opened
 }
 
+/// Beside the database, which may be set aside or removed as a whole.
+fn ballast(records: &Path) -> PathBuf {
+    records.with_extension("ballast")
+}
+
 /// Makes the ballast if it is not there. Where there is no room for it, there is none.
-fn keep_ballast(folder: &Path) {
-    let path = folder.join(BALLAST);
+fn keep_ballast(records: &Path) {
+    let path = ballast(records);
     if fs::metadata(&path).is_ok_and(|found| found.len() == BALLAST_BYTES) {
         return;
     }

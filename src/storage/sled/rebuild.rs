@@ -33,12 +33,15 @@ pub struct Rebuilt {
 /// Nothing that was readable is lost then.
 pub fn rebuild(folder: &DataFolder) -> Result<Rebuilt, StorageError> {
     let new = folder.records().with_extension("new");
-    let rebuilt = remove_all(&new).map_err(Failure::from).and_then(|()| make_anew(folder, &new));
-    if rebuilt.is_err() {
-        // Whatever was the matter: the room is needed.
-        let _ = remove_all(&new);
-    }
-    rebuilt.map_err(|failure| doing(failure, "making the records anew"))
+    open::with_room_kept(&folder.records(), || {
+        let rebuilt =
+            remove_all(&new).map_err(Failure::from).and_then(|()| make_anew(folder, &new));
+        if rebuilt.is_err() {
+            // Whatever was the matter: the room is needed.
+            let _ = remove_all(&new);
+        }
+        rebuilt.map_err(|failure| doing(failure, "making the records anew"))
+    })
 }
 
 fn make_anew(folder: &DataFolder, new: &Path) -> Result<Rebuilt, Failure> {

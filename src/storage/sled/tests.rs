@@ -115,15 +115,18 @@ async fn what_a_process_left_that_died_while_opening_is_of_no_matter() {
 #[test]
 fn a_database_on_a_full_disk_is_opened_with_what_was_kept_for_that() {
     let folder = tempfile::tempdir().unwrap();
-    let ballast = folder.path().join("ballast");
+    let (records, ballast) = (folder.path().join("records"), folder.path().join("records.ballast"));
     let full = || StorageError::new("", None, Failure::Full(io::ErrorKind::StorageFull.into()));
-    drop(open::with_room_kept(folder.path(), || open::open(folder.path())).unwrap());
+    drop(open::with_room_kept(&records, || open::open(&records)).unwrap());
     assert_eq!(ballast.metadata().unwrap().len(), open::BALLAST_BYTES);
-    let opened =
-        open::with_room_kept(folder.path(), || if ballast.exists() { Err(full()) } else { Ok(1) });
+    let opened = open::with_room_kept(&records, || {
+        // It turns out to be damaged.
+        let _ = std::fs::rename(&records, records.with_extension("damaged"));
+        if ballast.exists() { Err(full()) } else { Ok(1) }
+    });
     assert_eq!(opened.unwrap(), 1);
     assert!(ballast.exists(), "it is kept for the next time");
-    let refused = open::with_room_kept(folder.path(), || Err::<(), _>(full()));
+    let refused = open::with_room_kept(&records, || Err::<(), _>(full()));
     assert!(matches!(refused.unwrap_err().failure, Failure::Full(_)));
 }
 

@@ -126,7 +126,7 @@ fn visit(folder: &Path, visit_one: &mut dyn FnMut(&Path) -> io::Result<()>) -> i
     for path in paths {
         if path.is_dir() {
             visit(&path, visit_one)?;
-        } else if path.file_name().is_some_and(|name| name != super::open::BALLAST) {
+        } else {
             visit_one(&path)?;
         }
     }
