@@ -102,33 +102,43 @@ impl Shared {
         self.shard(id).join(id.to_string())
     }
 
-    /// The bytes that may still be written, if it was looked not long ago.
+    /// The bytes that may still be written, if it was looked not long ago and nobody looks now.
     fn recent_room(&self) -> Option<u64> {
-        self.room.lock().filter(|(at, _)| at.elapsed() < ROOM_AGE).map(|(_, bytes)| bytes)
+        let room = *self.room.try_lock()?;
+        room.filter(|(at, _)| at.elapsed() < ROOM_AGE).map(|(_, bytes)| bytes)
     }
 
     /// The bytes that may still be written. Blocks.
     fn room(&self) -> io::Result<u64> {
-        if let Some(bytes) = self.recent_room() {
-            return Ok(bytes);
-        }
-        let found = rustix::fs::statvfs(&self.folder)?;
-        let free = found.f_bavail.saturating_mul(found.f_frsize);
-        let bytes = free.saturating_sub(self.min_free_bytes);
-        *self.room.lock() = Some((Instant::now(), bytes));
-        Ok(bytes)
+        self.with_room(|bytes| *bytes)
     }
 
     /// Takes room for bytes, unless there is too little. What all writers take between two looks
     /// counts, or together they would use up what has to stay free. Blocks.
     fn take_room(&self, bytes: u64) -> io::Result<()> {
-        if bytes > self.room()? {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        if let Some((_, left)) = &mut *self.room.lock() {
-            *left = left.saturating_sub(bytes);
-        }
-        Ok(())
+        let left = self.with_room(|room| {
+            let left = room.checked_sub(bytes)?;
+            *room = left;
+            Some(left)
+        })?;
+        left.map(|_| ()).ok_or_else(|| io::ErrorKind::StorageFull.into())
+    }
+
+    /// Nobody else takes room between the look at it and what is done with it.
+    fn with_room<T>(&self, work: impl FnOnce(&mut u64) -> T) -> io::Result<T> {
+        let mut room = self.room.lock();
+        let known = room.filter(|(at, _)| at.elapsed() < ROOM_AGE);
+        let (at, mut bytes) = match known {
+            Some(known) => known,
+            None => {
+                let found = rustix::fs::statvfs(&self.folder)?;
+                let free = found.f_bavail.saturating_mul(found.f_frsize);
+                (Instant::now(), free.saturating_sub(self.min_free_bytes))
+            }
+        };
+        let done = work(&mut bytes);
+        *room = Some((at, bytes));
+        Ok(done)
     }
 }
 
