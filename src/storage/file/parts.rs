@@ -43,15 +43,16 @@ impl Shared {
                 continue;
             }
             let missing = || StorageError::new("linking the parts", Some(*part), Failure::Missing);
-            let found = match fs::metadata(self.path(*part)) {
+            let link = self.part_path(id, number);
+            // First of all: who cancels the part from now on takes nothing away.
+            let linked = link_over(&self.path(*part), &link).and_then(|()| fs::metadata(&link));
+            let found = match linked {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
                 found => found.map_err(io)?,
             };
             if found.len() < *length {
                 return Err(missing());
             }
-            let link = self.part_path(id, number);
-            link_over(&self.path(*part), &link).map_err(io)?;
         }
         if self.durability == Durability::PowerLoss {
             sync_folder(&folder).map_err(io)?;
