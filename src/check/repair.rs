@@ -56,8 +56,8 @@ pub(super) fn repair(
     let survey = store.survey;
     match (remedy, record) {
         (Remedy::SetAside, _) => survey.set_aside(id, lost_and_found).map_err(failed)?,
-        (Remedy::RemoveParts, _) => survey.remove_parts(id).map_err(failed)?,
-        (Remedy::Remove, _) => survey.remove(id).map_err(failed)?,
+        (Remedy::RemoveParts, _) => survey.remove_parts(id, lost_and_found).map_err(failed)?,
+        (Remedy::Remove, _) => survey.remove(id, lost_and_found).map_err(failed)?,
         (Remedy::Cut, Record::Stored(stored)) => {
             survey.cut(id, stored.upload.offset().unwrap_or(u64::MAX)).map_err(failed)?;
         }

@@ -237,7 +237,7 @@ impl Import<'_> {
             Ok((is_linked, found)) if found == length => Ok(is_linked),
             failed => {
                 // Bytes without a record are in the way of the next import.
-                self.survey.remove(id).map_err(|error| said(&error))?;
+                self.survey.remove(id, &self.lost_and_found).map_err(|error| said(&error))?;
                 Err(Stop::Skip(match failed {
                     Err(error) => said(&error),
                     Ok(_) => "its data changed meanwhile; stop tusd first".to_owned(),

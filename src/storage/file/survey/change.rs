@@ -41,27 +41,40 @@ impl Survey {
         file.sync_all()
     }
 
-    /// Removes the parts of an upload. Durable when it returns.
+    /// Removes the parts of an upload. What no store put among them is moved to another folder, as by
+    /// [`Self::set_aside`]. Durable when it returns.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub fn remove_parts(&self, id: UploadId) -> io::Result<()> {
+    pub fn remove_parts(&self, id: UploadId, aside: &Path) -> io::Result<()> {
+        let mut strangers = Vec::new();
+        self.look_at_parts(id, &mut strangers)?;
+        for stranger in &strangers {
+            let name = stranger.file_name().unwrap_or_default().to_string_lossy();
+            fs::create_dir_all(aside)?;
+            move_to(stranger, &free_name(aside, &format!("{id}.parts.{name}"))?)?;
+        }
+        if !strangers.is_empty() {
+            sync_folder(aside)?;
+            aside.parent().map_or(Ok(()), sync_folder)?;
+        }
         unless_gone(fs::remove_dir_all(self.parts_path(id)))?;
         unless_gone(sync_folder(&self.folder_of(id))).map(|_| ())
     }
 
-    /// Removes all that lies there of an upload. Durable when it returns.
+    /// Removes all that lies there of an upload, the parts as by [`Self::remove_parts`]. Durable when
+    /// it returns.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub fn remove(&self, id: UploadId) -> io::Result<()> {
+    pub fn remove(&self, id: UploadId, aside: &Path) -> io::Result<()> {
         unless_gone(fs::remove_file(self.path(id)))?;
         for list in List::ALL {
             unless_gone(fs::remove_file(self.list_path(id, list)))?;
         }
-        self.remove_parts(id)
+        self.remove_parts(id, aside)
     }
 
     /// Moves all that lies there of an upload to another folder, which is made when it is not there,
@@ -149,6 +162,22 @@ mod tests {
             assert_eq!(fs::read(folder.path().join(format!("{number}"))).unwrap(), b"bytes");
             assert!(!to.join("000001").exists());
         }
+    }
+
+    #[test]
+    fn what_is_foreign_among_parts_is_set_aside_when_they_are_removed() {
+        let (folder, _store, survey) = surveyed();
+        let id = UploadId::from_bytes([5; 16]);
+        let parts = survey.parts_path(id);
+        fs::create_dir(&parts).unwrap();
+        fs::write(parts.join("000001"), b"part").unwrap();
+        fs::write(parts.join("notes.txt"), b"mine").unwrap();
+        let aside = folder.path().join("lost+found");
+        survey.remove(id, &aside).unwrap();
+        assert!(!parts.exists());
+        assert_eq!(fs::read(aside.join(format!("{id}.parts.notes.txt"))).unwrap(), b"mine");
+        assert_eq!(fs::read_dir(&aside).unwrap().count(), 1);
+        survey.remove(id, &aside).unwrap();
     }
 
     #[test]

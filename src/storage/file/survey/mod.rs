@@ -141,10 +141,17 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// What the system said. A folder that is not there is empty.
+    /// What the system said, and that it is a symbolic link: what lies behind that may be served, and
+    /// must not be taken for missing. A folder that is not there, or a file in its place, is empty.
     pub fn shard(&self, shard: u8) -> io::Result<Shard> {
         let mut found = Shard::default();
-        for entry in entries(&self.shard_folder(shard))? {
+        let folder = self.shard_folder(shard);
+        if unless_gone(fs::symlink_metadata(&folder))?.is_some_and(|found| found.is_symlink()) {
+            let why =
+                format!("{} is a symbolic link; put the folder itself there", folder.display());
+            return Err(io::Error::other(why));
+        }
+        for entry in entries(&folder)? {
             let name = entry.file_name();
             let name = name.to_str().and_then(read_name);
             let Some(known) = name.filter(|name| name.id().to_bytes()[0] == shard) else {
@@ -331,69 +338,15 @@ fn entries(folder: &Path) -> io::Result<Vec<DirEntry>> {
     entries.map_or_else(|| Ok(Vec::new()), Iterator::collect)
 }
 
-/// Nothing in place of the error that there is nothing: a server may remove what was just listed.
+/// Nothing in place of the error that there is nothing: a server may remove what was just listed, and
+/// a file may lie in the place of a folder.
 fn unless_gone<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{NotADirectory, NotFound};
     match found {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
         found => found.map(Some),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::Durability;
-    use crate::storage::file::FileStore;
-
-    pub(super) fn surveyed() -> (tempfile::TempDir, FileStore, Survey) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("uploads");
-        let store = FileStore::open(path.clone(), Durability::Process, 0).unwrap();
-        (folder, store, Survey::new(path))
-    }
-
-    #[test]
-    fn the_survey_looks_where_the_store_writes() {
-        let (_folder, store, survey) = surveyed();
-        let id = UploadId::from_bytes([0xab; 16]);
-        assert_eq!(survey.path(id), store.shared.path(id));
-        assert_eq!(survey.parts_path(id), store.shared.parts_folder(id));
-        let part = survey.parts_path(id).join(part_name(7));
-        assert_eq!(part, store.shared.part_path(id, 7));
-        for list in List::ALL {
-            assert_eq!(survey.list_path(id, list), store.shared.list_path(id, list));
-        }
-    }
-
-    #[test]
-    fn what_lies_in_a_shard_is_told_and_what_is_foreign_is_named() {
-        let (_folder, _store, survey) = surveyed();
-        let id = UploadId::from_bytes([5; 16]);
-        fs::write(survey.path(id), b"four").unwrap();
-        fs::create_dir(survey.parts_path(id)).unwrap();
-        fs::write(survey.parts_path(id).join("000001"), b"part").unwrap();
-        fs::write(survey.parts_path(id).join("whole"), b"pa").unwrap();
-        fs::write(survey.list_path(id, List::Sha256), b"list").unwrap();
-        let elsewhere = UploadId::from_bytes([6; 16]);
-        let mut foreign = vec![
-            survey.folder_of(id).join("notes.txt"),
-            survey.folder_of(id).join(elsewhere.to_string()),
-            survey.parts_path(id).join("1"),
-        ];
-        foreign.iter().for_each(|path| fs::write(path, b"").unwrap());
-        let link = survey.folder_of(id).join(UploadId::from_bytes([5; 16]).to_string() + ".tree");
-        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        foreign.push(link);
-        let mut shard = survey.shard(5).unwrap();
-        let lying = shard.uploads.remove(&id).unwrap();
-        assert_eq!((lying.whole, lying.lists, lying.bytes()), (Some(4), 1, 10));
-        let parts = lying.parts.clone().unwrap();
-        assert_eq!((parts.lengths[&1], parts.half_made), (4, Some(2)));
-        assert!(shard.uploads.is_empty());
-        shard.strangers.sort();
-        foreign.sort();
-        assert_eq!(shard.strangers, foreign);
-        assert_eq!(survey.look(id).unwrap(), Some(lying));
-        assert_eq!(survey.look(elsewhere).unwrap(), None);
-    }
-}
+mod tests;
