@@ -13,16 +13,13 @@
 //! `since` is the last frame of the journal that was in it when it was last known to be sound.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::storage::Durability;
 use crate::storage::folder::sync_folder;
-
-/// The bytes that are read at once.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// The mark beside the database.
 #[derive(Clone, Debug)]
@@ -140,7 +137,6 @@ fn sync_all(folder: &Path) -> io::Result<()> {
 /// A digest of the names and the content of all files.
 fn digest_of(records: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
     if records.is_dir() {
         visit(records, &mut |path| {
             hasher
@@ -148,16 +144,9 @@ fn digest_of(records: &Path) -> io::Result<String> {
             if path.is_dir() {
                 return Ok(());
             }
-            let mut file = File::open(path)?;
+            let file = File::open(path)?;
             hasher.update(&file.metadata()?.len().to_le_bytes());
-            loop {
-                match file.read(&mut buffer) {
-                    Ok(0) => return Ok(()),
-                    Ok(count) => _ = hasher.update(&buffer[..count]),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            hasher.update_reader(file).map(|_| ())
         })?;
     }
     Ok(hasher.finalize().to_hex().to_string())
