@@ -9,8 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::database::Database;
 use super::flusher::Flusher;
-use super::index::{Changes, read, records};
+use super::index::{Changes, decode, read, records};
 use super::recent::Recent;
+use super::recover::REMEDY;
+use super::replay::no_record;
 use super::trust::Mark;
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Upload;
@@ -265,8 +267,16 @@ impl Committer {
         let thread = thread::Builder::new().name("records-base".to_owned()).spawn(move || {
             let _ending = ending;
             database.with(|database| {
-                let records = records(database).map(|record| {
-                    if cancelled.load(Ordering::Relaxed) { Err(Failure::Closed) } else { record }
+                let records = records(database).map(|found| {
+                    let (id, record) = found?;
+                    if cancelled.load(Ordering::Relaxed) {
+                        return Err(Failure::Closed);
+                    }
+                    // The frames that have it as it was saved would go.
+                    decode(id, &record).map_err(|why| {
+                        Failure::Damaged(format!("{}; {REMEDY}", no_record(id, &why)))
+                    })?;
+                    Ok((id, record))
                 });
                 write_base(&folder, point, records, durability)
             })

@@ -3,9 +3,10 @@
 //! What sled 0.34.7 does wrong, and what is done about it here:
 //!
 //! - Seven or more `flush_async` at once hang for ever, and `flush` ends in `sync_file_range`, which
-//!   the loss of power can undo. So nothing that was promised rests on it: one thread takes the
-//!   saves that wait, appends them to the journal, which is synced once for all (group commit), and then
-//!   puts them into sled, which is flushed in the background.
+//!   the loss of power can undo. So no save rests on it: one thread takes the saves that wait, appends
+//!   them to the journal, which is synced once for all (group commit), and then puts them into sled,
+//!   which is flushed in the background. A base of the journal is what sled tells, though: from then
+//!   on the older records are those that it had.
 //! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or brought
 //!   up to the journal, when it is opened (`recover`).
 //! - Opening and reading panic on some damage. That is caught and told as an error.

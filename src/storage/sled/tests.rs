@@ -176,3 +176,25 @@ async fn a_base_is_followed_by_a_mark_without_another_save() {
     assert_eq!(store.list(None, 99).await.unwrap().len(), 40);
     assert!(!folder.path().join("records.damaged").exists());
 }
+
+#[tokio::test]
+async fn a_record_that_the_database_has_damaged_gets_into_no_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_folder = DataFolder::open(folder.path()).unwrap();
+    let (database, mut journal) = open_both(&data_folder, Durability::Process).unwrap();
+    database.insert(record_key(upload(99).id()), b"{}").unwrap();
+    journal.base_due_bytes = 2000;
+    let store = SledStore::start(&data_folder, database, journal, Durability::Process).unwrap();
+    for number in 0..40 {
+        store.save(upload(number), None).await.unwrap();
+    }
+    drop(store);
+    let names = std::fs::read_dir(data_folder.journal()).unwrap();
+    for name in names.map(|entry| entry.unwrap().file_name()) {
+        assert!(name.to_str().unwrap().ends_with(".log"), "{name:?}");
+    }
+    std::fs::remove_dir_all(data_folder.records()).unwrap();
+    drop(data_folder);
+    let store = open(folder.path(), Durability::Process).unwrap();
+    assert_eq!(store.list(None, 99).await.unwrap().len(), 40);
+}
