@@ -75,20 +75,30 @@ impl JournalView {
 
 fn read(folder: &Path) -> Result<State, StorageError> {
     let doing = "reading the journal of the records";
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match read_once(folder) {
-            // The server put a base in the place of older files meanwhile.
-            Err(Damage::Io(error))
-                if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {}
-            Err(Damage::Io(error)) => return Err(StorageError::io(doing, None, error)),
+    settled(|| read_once(folder)).map_err(|damage| match damage {
+        Damage::Io(error) => StorageError::io(doing, None, error),
+        damage => StorageError::new(doing, None, Failure::Damaged(damage.to_string())),
+    })
+}
+
+/// Tries again what a server that runs may have caused: it puts a base in the place of older files,
+/// and what it appends can be read in part. Damage is told when it is the same twice.
+fn settled<T>(mut read: impl FnMut() -> Result<T, Damage>) -> Result<T, Damage> {
+    let mut before = String::new();
+    for _ in 1..ATTEMPTS {
+        match read() {
+            Err(Damage::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(Damage::Io(error)) => return Err(Damage::Io(error)),
             Err(damage) => {
-                return Err(StorageError::new(doing, None, Failure::Damaged(damage.to_string())));
+                let told = damage.to_string();
+                if std::mem::replace(&mut before, told.clone()) == told {
+                    return Err(damage);
+                }
             }
-            Ok(state) => return Ok(state),
+            Ok(read) => return Ok(read),
         }
     }
+    read()
 }
 
 fn read_once(folder: &Path) -> Result<State, Damage> {
@@ -178,5 +188,18 @@ impl RecordStore for JournalView {
             let found = state.records.range::<UploadId, _>(behind).take(max);
             found.map(|(id, record)| state.load(*id, *record)).collect()
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_told_only_when_a_second_look_finds_the_same() {
+        let at = |at| Damage::At { file: "log".to_owned(), at };
+        let settle = |mut looks: Vec<Damage>| settled(|| looks.pop().map_or(Ok(()), Err));
+        settle(vec![at(9), Damage::Io(io::ErrorKind::NotFound.into()), at(8)]).unwrap();
+        settle(vec![at(8), at(8)]).unwrap_err();
     }
 }
