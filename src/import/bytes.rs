@@ -24,6 +24,17 @@ pub enum Way {
     Copy,
 }
 
+impl Way {
+    /// Gives a file another name, where nothing lies; false when its bytes have to be copied.
+    pub(super) fn link(self, from: &Path, to: &Path) -> io::Result<bool> {
+        match self {
+            Self::Copy => Ok(false),
+            Self::Link => fs::hard_link(from, to).map(|()| true),
+            Self::LinkOrCopy => Ok(fs::hard_link(from, to).is_ok()),
+        }
+    }
+}
+
 /// What is computed over the bytes.
 #[derive(Default)]
 pub(super) struct Digests {
@@ -87,27 +98,22 @@ impl Digests {
     }
 }
 
-/// Brings the first `length` bytes of a file to another name, where nothing lies. Durable when it
-/// returns, but for the name. Whether it is a link.
+/// Brings the first `length` bytes of a file to another name, where nothing lies unless it is a link
+/// to them already. Durable when it returns, but for the name.
 pub(super) fn bring(
     from: &Path,
     to: &Path,
     length: u64,
-    way: Way,
+    is_linked: bool,
     digests: &mut Digests,
-) -> io::Result<bool> {
-    let is_linked = match way {
-        Way::Copy => false,
-        Way::Link => fs::hard_link(from, to).map(|()| true)?,
-        Way::LinkOrCopy => fs::hard_link(from, to).is_ok(),
-    };
+) -> io::Result<()> {
     if is_linked {
         let file = File::open(to)?;
         if digests.is_anything_wanted() {
             pass(&file, None, length, digests)?;
         }
         // tusd never did.
-        file.sync_all()?;
+        file.sync_all()
     } else {
         let target = OpenOptions::new().write(true).create_new(true).open(to)?;
         let source = File::open(from)?;
@@ -118,9 +124,8 @@ pub(super) fn bring(
             pass(&source, target_is_empty, length, digests)?;
         }
         target.set_len(length)?;
-        target.sync_all()?;
+        target.sync_all()
     }
-    Ok(is_linked)
 }
 
 /// Reads a file, and writes it to another one.

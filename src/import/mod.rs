@@ -227,14 +227,16 @@ impl Import<'_> {
         let said = |error: &io::Error| format!("bringing its data: {error}");
         // From an import that was cut off; or from this store, before it lost its records.
         self.survey.set_aside(id, &self.lost_and_found).map_err(|error| said(&error))?;
-        if way == Way::Copy && length > (self.room)()? {
+        let to = self.survey.path(id);
+        let is_linked = way.link(data, &to).map_err(|error| Stop::Skip(said(&error)))?;
+        if !is_linked && length > (self.room)()? {
             return Err(Stop::Skip(format!("there is no room for its {length} bytes")));
         }
-        let brought = bring(data, &self.survey.path(id), length, way, digests)
-            .and_then(|is_linked| self.survey.sync(id).map(|()| is_linked))
-            .and_then(|is_linked| fs::metadata(data).map(|found| (is_linked, found.len())));
+        let brought = bring(data, &to, length, is_linked, digests)
+            .and_then(|()| self.survey.sync(id))
+            .and_then(|()| fs::metadata(data));
         match brought {
-            Ok((is_linked, found)) if found == length => Ok(is_linked),
+            Ok(found) if found.len() == length => Ok(is_linked),
             failed => {
                 // Bytes without a record are in the way of the next import.
                 self.survey.remove(id, &self.lost_and_found).map_err(|error| said(&error))?;
