@@ -14,6 +14,7 @@ mod lease;
 mod lists;
 mod lost;
 mod seal;
+mod seen_through;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use self::digests::Digests;
 pub use self::instant::InstantUpload;
 use self::kept::KeptDigests;
 use self::lease::{Busy, Lease, Leases};
+use self::seen_through::SeenThrough;
 use crate::clock::Clock;
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
@@ -198,10 +200,10 @@ impl Engine {
         &self,
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
-        match self.tasks.spawn(work.in_current_span()).await {
+        match SeenThrough::new(work.in_current_span(), &self.tasks).await {
             Ok(outcome) => outcome,
-            Err(died) => {
-                let failure = Failure::Damaged(format!("the work ended in a panic: {died}"));
+            Err(_) => {
+                let failure = Failure::Damaged("the work ended in a panic".to_owned());
                 Err(StorageError::new("changing an upload", None, failure).into())
             }
         }
