@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Known;
 use super::database::Database;
 use super::flusher::Flusher;
 use super::index::{Changes, decode, read, records};
-use super::recent::Recent;
 use super::recover::REMEDY;
 use super::replay::no_record;
 use super::trust::Mark;
@@ -23,6 +23,9 @@ use crate::storage::{Durability, Failure, StorageError, Stored, Version, codec};
 const BATCH: usize = 256;
 /// The bytes after which a group takes no further change.
 const BATCH_BYTES: usize = 4 << 20;
+
+/// What is told when the database did not take what the journal has.
+pub(super) const NOT_MADE: &str = "the database of the records does not take what is saved";
 
 /// One change of one record.
 pub(super) enum Change {
@@ -67,8 +70,10 @@ pub(super) struct Committer {
     pub(super) records: PathBuf,
     pub(super) mark: Mark,
     pub(super) durability: Durability,
-    pub(super) recent: Arc<Recent>,
+    pub(super) known: Arc<Known>,
     pub(super) flusher: Flusher,
+    /// Has the database follow the journal.
+    pub(super) follower: Flusher,
     pub(super) base: Option<BaseWriter>,
     /// For the thread that writes a base; keeps the store from being dropped no longer than that.
     pub(super) messages: mpsc::WeakSender<Message>,
@@ -131,8 +136,11 @@ impl Committer {
             base.is_cancelled.store(true, Ordering::Relaxed);
             let _ = base.thread.join();
         }
+        self.follower.stop();
         self.flusher.stop();
-        (is_well && self.database.flush().is_ok()).then(|| self.journal.last())
+        let all_made =
+            || self.known.pending.settle(&self.database).and_then(|()| self.database.flush());
+        (is_well && all_made().is_ok()).then(|| self.journal.last())
     }
 
     /// Takes a change into the group; true when it was told instead that a base has ended.
@@ -161,7 +169,7 @@ impl Committer {
             Some(before) => before.clone(),
             None => {
                 let read = || self.database.with(|database| read(database, id));
-                self.recent.load(id, read)?
+                self.known.load(id, read)?
             }
         };
         let found = before.as_ref().map(|stored| stored.version);
@@ -189,10 +197,13 @@ impl Committer {
         }
     }
 
-    /// First the journal, which is what makes the changes durable; then the database, for all to see.
+    /// Appends to the journal, which is what makes the changes durable; the database follows.
     fn commit(&mut self, group: Group) -> Result<(), Failure> {
         let Group { payload, changes, waiting } = group;
         if payload.len() > 0 {
+            if self.known.pending.is_broken() {
+                return Err(Failure::Closed);
+            }
             let number = match self.journal.append(payload) {
                 Ok(number) => number,
                 Err(error) => {
@@ -203,10 +214,16 @@ impl Committer {
                     return Ok(());
                 }
             };
-            let applied = self.database.with(|database| changes.apply(database, Some(number)))?;
-            for (id, after) in applied {
-                self.recent.committed(id, after);
+            let committed = changes.after.clone();
+            let are_many = self.known.pending.add(changes, number);
+            // Behind that: what is forgotten again is found there.
+            for (id, after) in committed {
+                self.known.recent.committed(id, after);
             }
+            if are_many && let Err(error) = self.known.pending.settle(&self.database) {
+                tracing::error!(%error, "{NOT_MADE}");
+            }
+            self.follower.wake();
             self.flusher.wake();
         }
         for (answer, version) in waiting {
@@ -247,7 +264,8 @@ impl Committer {
     /// start. An error has closed it.
     fn make_sure(&self) -> Result<(), StorageError> {
         let last = self.journal.last();
-        if let Err(error) = self.database.flush() {
+        let settled = self.known.pending.settle(&self.database);
+        if let Err(error) = settled.and_then(|()| self.database.flush()) {
             tracing::warn!(%error, "the records could not be flushed; the next start may take longer");
             return Ok(());
         }
@@ -259,6 +277,8 @@ impl Committer {
     }
 
     fn begin_base(&mut self) -> std::io::Result<BaseWriter> {
+        // It stands for all frames before it.
+        self.known.pending.settle(&self.database).map_err(std::io::Error::other)?;
         let point = self.journal.begin_base()?;
         let is_cancelled = Arc::new(AtomicBool::new(false));
         let (database, cancelled) = (Arc::clone(&self.database), Arc::clone(&is_cancelled));
@@ -325,10 +345,12 @@ mod tests {
         let (database, journal) = open_both(&folder, Durability::Process).unwrap();
         let database = Arc::new(Database::new(database));
         let (messages, queue) = mpsc::channel(BATCH * 2);
-        let recent = Arc::new(Recent::default());
+        let known = Arc::new(Known::default());
         let upload =
             Upload::new(UploadId::from_bytes([1; 16]), None, Metadata::default(), Timestamp(0));
-        recent.committed(upload.id(), Some(Stored { upload: upload.clone(), version: Version(1) }));
+        known
+            .recent
+            .committed(upload.id(), Some(Stored { upload: upload.clone(), version: Version(1) }));
         let save = |number| {
             let (answer, _) = oneshot::channel();
             let change =
@@ -345,20 +367,25 @@ mod tests {
             drop(ending);
             Ok(0)
         });
+        let mut changes = Changes::default();
+        changes.set(upload.id(), None, None);
+        known.pending.add(changes, 1);
         let committer = Committer {
             flusher: Flusher::of(Arc::clone(&database)).unwrap(),
+            follower: Flusher::following(Arc::clone(&database), Arc::clone(&known)).unwrap(),
             database: Arc::clone(&database),
             journal,
             folder: folder.journal(),
             records: folder.records(),
             mark: Mark::of(&folder.records(), Durability::Process),
             durability: Durability::Process,
-            recent,
+            known: Arc::clone(&known),
             base: Some(BaseWriter { thread, is_cancelled: Arc::default() }),
             messages: messages.downgrade(),
         };
         // What the journal has cannot be put into it.
         database.close();
+        known.pending.settle(&database).unwrap_err();
         let (ended, end) = std::sync::mpsc::channel();
         thread::spawn(move || ended.send(committer.run(queue)));
         assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(None));

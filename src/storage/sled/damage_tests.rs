@@ -43,8 +43,8 @@ async fn store(folder: &Path, left: Left) {
             store.delete(upload(7).id(), Version(4)).await.unwrap();
         }
         if round == 3 && left == Left::Killed {
-            let flush = |database: &sled::Db| Ok(database.flush().unwrap());
-            store.database.with(flush).unwrap();
+            store.known.pending.settle(&store.database).unwrap();
+            store.database.flush().unwrap();
             copy(folder, &folder.join("copy"));
             drop(store);
             for name in ["records", "records.state", "journal"] {

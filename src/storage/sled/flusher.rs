@@ -6,10 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::Known;
+use super::committer::NOT_MADE;
 use super::database::Database;
 
 /// How often the database is flushed while records are saved.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far the database is behind the journal.
+const BEHIND: Duration = Duration::from_millis(20);
 
 /// The thread that flushes.
 pub(super) struct Flusher {
@@ -29,6 +34,15 @@ impl Flusher {
             if let Err(error) = database.flush() {
                 // The journal has all that matters.
                 tracing::warn!(%error, "the database of the records could not be flushed");
+            }
+        })
+    }
+
+    /// Has the database follow the journal.
+    pub(super) fn following(database: Arc<Database>, known: Arc<Known>) -> std::io::Result<Self> {
+        Self::start(BEHIND, move || {
+            if let Err(error) = known.pending.settle(&database) {
+                tracing::error!(%error, "{NOT_MADE}");
             }
         })
     }

@@ -29,7 +29,8 @@ const SHA256: u8 = b's';
 /// Changes that are made at once.
 #[derive(Default)]
 pub(super) struct Changes {
-    batch: sled::Batch,
+    /// Keys, and their values; `None` removes one.
+    writes: HashMap<Vec<u8>, Option<Vec<u8>>>,
     /// The records as they will be.
     pub(super) after: HashMap<UploadId, Option<Stored>>,
 }
@@ -45,30 +46,47 @@ impl Changes {
         let old = before.map(|stored| index_keys(&stored.upload)).unwrap_or_default();
         let new = after.as_ref().map(|(stored, _)| index_keys(&stored.upload)).unwrap_or_default();
         match &after {
-            Some((_, bytes)) => self.batch.insert(&record_key(id), *bytes),
-            None => self.batch.remove(&record_key(id)),
+            Some((_, bytes)) => self.write(&record_key(id), Some(bytes)),
+            None => self.write(&record_key(id), None),
         }
-        old.iter().filter(|key| !new.contains(key)).for_each(|key| self.batch.remove(&**key));
+        old.iter().filter(|key| !new.contains(key)).for_each(|key| self.write(key, None));
         new.iter().filter(|key| !old.contains(key)).for_each(|key| self.index(key));
         self.after.insert(id, after.map(|(stored, _)| stored));
     }
 
     /// Puts a record, by one of its [`index_keys`], into the index.
     pub(super) fn index(&mut self, key: &[u8]) {
-        self.batch.insert(key, &[]);
+        self.write(key, Some(&[]));
+    }
+
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
+        self.writes.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+    }
+
+    /// Adds changes that come after these.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.writes.extend(later.writes);
+        self.after.extend(later.after);
+    }
+
+    /// Whether there is nothing to be made.
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
     }
 
     /// Makes the changes, and says that the journal is in here up to this frame.
-    pub(super) fn apply(
-        mut self,
-        tree: &sled::Tree,
-        applied: Option<u64>,
-    ) -> Result<HashMap<UploadId, Option<Stored>>, Failure> {
-        if let Some(applied) = applied {
-            self.batch.insert(APPLIED, &applied.to_be_bytes());
+    pub(super) fn apply(self, tree: &sled::Tree, applied: Option<u64>) -> Result<(), Failure> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
         }
-        guarded(|| tree.apply_batch(self.batch))?;
-        Ok(self.after)
+        if let Some(applied) = applied {
+            batch.insert(APPLIED, &applied.to_be_bytes());
+        }
+        guarded(|| tree.apply_batch(batch))
     }
 }
 

@@ -17,6 +17,7 @@ mod database;
 mod flusher;
 mod index;
 mod open;
+mod pending;
 mod rebuild;
 mod recent;
 mod recover;
@@ -34,6 +35,7 @@ use self::committer::{Change, Committer, Message, Request};
 use self::database::Database;
 use self::flusher::Flusher;
 use self::index::{RECORD, WAKE, digest_prefixes, each, id_at_end, record_key, wake_key};
+use self::pending::Pending;
 pub use self::rebuild::{Rebuilt, rebuild};
 use self::recent::Recent;
 pub use self::recover::REMEDY;
@@ -49,10 +51,17 @@ use crate::protocol::upload::Upload;
 /// The saves that may wait for the thread that writes; further ones wait to be taken in.
 const QUEUE: usize = 1024;
 
+/// What is known of records without the database.
+#[derive(Default)]
+struct Known {
+    recent: Recent,
+    pending: Pending,
+}
+
 /// Upload records in a sled database.
 pub struct SledStore {
     database: Arc<Database>,
-    recent: Arc<Recent>,
+    known: Arc<Known>,
     /// Taken when the store is dropped, which ends the thread.
     requests: Option<mpsc::Sender<Message>>,
     committer: Option<thread::JoinHandle<Option<u64>>>,
@@ -78,12 +87,14 @@ impl SledStore {
         journal: Journal,
         durability: Durability,
     ) -> Result<Self, StorageError> {
-        let recent = Arc::new(Recent::default());
+        let known = Arc::new(Known::default());
         let (requests, queue) = mpsc::channel(QUEUE);
         let database = Arc::new(Database::new(database));
         let mark = Mark::of(&folder.records(), durability);
         let io = |source| StorageError::io("starting the writer of records", None, source);
+        let follower = Flusher::following(Arc::clone(&database), Arc::clone(&known));
         let committer = Committer {
+            follower: follower.map_err(io)?,
             flusher: Flusher::of(Arc::clone(&database)).map_err(io)?,
             database: Arc::clone(&database),
             journal,
@@ -91,7 +102,7 @@ impl SledStore {
             records: folder.records(),
             mark: mark.clone(),
             durability,
-            recent: Arc::clone(&recent),
+            known: Arc::clone(&known),
             base: None,
             messages: requests.downgrade(),
         };
@@ -99,7 +110,8 @@ impl SledStore {
             .name("records".to_owned())
             .spawn(move || committer.run(queue))
             .map_err(io)?;
-        Ok(Self { database, recent, requests: Some(requests), committer: Some(committer), mark })
+        let (requests, committer) = (Some(requests), Some(committer));
+        Ok(Self { database, known, requests, committer, mark })
     }
 
     async fn commit(&self, change: Change) -> Result<Version, StorageError> {
@@ -112,16 +124,46 @@ impl SledStore {
         committed.map_err(|failure| StorageError::new(doing, Some(id), failure))
     }
 
-    /// Runs a look into the database on a thread for it.
+    /// Runs a look into the whole database on a thread for it.
+    async fn search<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        look: impl FnOnce(&sled::Db, &Known) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let database = Arc::clone(&self.database);
+        let settled = move |tree: &sled::Db, known: &Known| {
+            let settled = known.pending.settle(&database);
+            settled.map_err(|failure| StorageError::new(doing, None, failure))?;
+            look(tree, known)
+        };
+        self.look(doing, settled).await
+    }
+
+    /// Runs a look into the database on a thread for it. It may be behind what is known.
     async fn look<T: Send + 'static>(
         &self,
         doing: &'static str,
-        look: impl FnOnce(&sled::Db, &Recent) -> Result<T, StorageError> + Send + 'static,
+        look: impl FnOnce(&sled::Db, &Known) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let (database, recent) = (Arc::clone(&self.database), Arc::clone(&self.recent));
+        let (database, known) = (Arc::clone(&self.database), Arc::clone(&self.known));
         let died = |_| StorageError::new(doing, None, Failure::Closed);
-        let looked = spawn_blocking(move || database.with(|database| Ok(look(database, &recent))));
+        let looked = spawn_blocking(move || database.with(|database| Ok(look(database, &known))));
         looked.await.map_err(died)?.map_err(|failure| StorageError::new(doing, None, failure))?
+    }
+}
+
+impl Known {
+    fn find(&self, id: UploadId) -> Option<Option<Stored>> {
+        self.recent.find(id).or_else(|| self.pending.find(id))
+    }
+
+    /// The record; `read` asks the database.
+    fn load(
+        &self,
+        id: UploadId,
+        read: impl FnOnce() -> Result<Option<Stored>, Failure>,
+    ) -> Result<Option<Stored>, Failure> {
+        self.recent.load(id, || self.pending.find(id).map_or_else(read, Ok))
     }
 }
 
@@ -144,11 +186,11 @@ impl Drop for SledStore {
 
 impl RecordStore for SledStore {
     fn load(&self, id: UploadId) -> StoreFuture<'_, Option<Stored>> {
-        if let Some(known) = self.recent.find(id) {
+        if let Some(known) = self.known.find(id) {
             return Box::pin(async { Ok(known) });
         }
         let doing = "loading the record";
-        Box::pin(self.look(doing, move |tree, recent| load(tree, recent, id, doing)))
+        Box::pin(self.look(doing, move |tree, known| load(tree, known, id, doing)))
     }
 
     fn save(&self, upload: Upload, expected: Option<Version>) -> StoreFuture<'_, Version> {
@@ -161,21 +203,21 @@ impl RecordStore for SledStore {
 
     fn due(&self, now: Timestamp, max: usize) -> StoreFuture<'_, Vec<UploadId>> {
         let doing = "looking for what is due";
-        Box::pin(self.look(doing, move |tree, _| {
+        Box::pin(self.search(doing, move |tree, _| {
             due(tree, now, max).map_err(|failure| StorageError::new(doing, None, failure))
         }))
     }
 
     fn alike(&self, digests: ReprDigests, max: usize) -> StoreFuture<'_, Vec<UploadId>> {
         let doing = "looking for equal uploads";
-        Box::pin(self.look(doing, move |tree, _| {
+        Box::pin(self.search(doing, move |tree, _| {
             alike(tree, digests, max).map_err(|failure| StorageError::new(doing, None, failure))
         }))
     }
 
     fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>> {
         let doing = "listing the records";
-        Box::pin(self.look(doing, move |tree, recent| {
+        Box::pin(self.search(doing, move |tree, known| {
             let after =
                 after.map_or_else(|| vec![RECORD], |id| [record_key(id).as_slice(), &[0]].concat());
             let mut found = Vec::new();
@@ -185,7 +227,7 @@ impl RecordStore for SledStore {
                 }
                 let id = key.and_then(|(key, _)| id_at_end(&key));
                 let id = id.map_err(|failure| StorageError::new(doing, None, failure))?;
-                found.extend(load(tree, recent, id, doing)?);
+                found.extend(load(tree, known, id, doing)?);
             }
             Ok(found)
         }))
@@ -219,11 +261,11 @@ fn due(tree: &sled::Tree, now: Timestamp, max: usize) -> Result<Vec<UploadId>, F
 
 fn load(
     tree: &sled::Tree,
-    recent: &Recent,
+    known: &Known,
     id: UploadId,
     doing: &'static str,
 ) -> Result<Option<Stored>, StorageError> {
-    let loaded = recent.load(id, || index::read(tree, id));
+    let loaded = known.load(id, || index::read(tree, id));
     loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))
 }
 

@@ -1,0 +1,164 @@
+//! What the journal has, and the database not yet.
+//!
+//! sled writes out each batch that it is given, by a pool whose seven threads all wake up for it: that
+//! took a third of the processor time of small uploads. What a record rests on is the journal, so the
+//! database follows it by some milliseconds, with the changes of many saves in one batch. Who looks
+//! into it has them made first; who wants but one record finds it here.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use super::database::Database;
+use super::index::Changes;
+use crate::protocol::id::UploadId;
+use crate::storage::{Failure, Stored};
+
+/// The records that wait at most.
+const MAX_RECORDS: usize = 1024;
+
+/// Changes on their way to the database.
+#[derive(Default)]
+pub(super) struct Pending {
+    state: Mutex<State>,
+    /// Held by who makes changes: they are made in the order of the journal.
+    turn: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Changes,
+    /// The last frame of the journal that those are of.
+    last: u64,
+    /// The records of the changes that are being made.
+    being_made: HashMap<UploadId, Option<Stored>>,
+    /// Whether the database could not take what the journal has. Then these stay here.
+    is_broken: bool,
+}
+
+impl Pending {
+    /// Takes over the changes of this frame of the journal; whether so many wait that they had better
+    /// be made.
+    pub(super) fn add(&self, changes: Changes, frame: u64) -> bool {
+        let mut state = self.state.lock();
+        state.waiting.merge(changes);
+        state.last = frame;
+        state.waiting.after.len() >= MAX_RECORDS
+    }
+
+    /// The record, if it is among those that the database does not have as it is.
+    pub(super) fn find(&self, id: UploadId) -> Option<Option<Stored>> {
+        let state = self.state.lock();
+        state.waiting.after.get(&id).or_else(|| state.being_made.get(&id)).cloned()
+    }
+
+    /// Whether the database could not take a change: no more may be built on the records then.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state.lock().is_broken
+    }
+
+    /// Makes all changes that wait. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The database could not take some, now or before.
+    pub(super) fn settle(&self, database: &Database) -> Result<(), Failure> {
+        let _turn = self.turn.lock();
+        let (changes, last) = {
+            let mut state = self.state.lock();
+            if state.is_broken {
+                return Err(Failure::Closed);
+            }
+            if state.waiting.is_empty() {
+                return Ok(());
+            }
+            let changes = std::mem::take(&mut state.waiting);
+            state.being_made.clone_from(&changes.after);
+            (changes, state.last)
+        };
+        let made = database.with(|database| changes.apply(database, Some(last)));
+        let mut state = self.state.lock();
+        match made {
+            Ok(()) => state.being_made.clear(),
+            Err(_) => state.is_broken = true,
+        }
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::metadata::Metadata;
+    use crate::protocol::units::Timestamp;
+    use crate::protocol::upload::Upload;
+    use crate::storage::sled::index::read;
+    use crate::storage::{Version, codec};
+
+    fn set(changes: &mut Changes, before: Option<&Stored>, number: u8, version: u64) -> Stored {
+        let id = UploadId::from_bytes([number; 16]);
+        let upload = Upload::new(id, Some(version), Metadata::default(), Timestamp(1));
+        let stored = Stored { upload, version: Version(version) };
+        let record = codec::encode(&stored.upload, stored.version).unwrap();
+        changes.set(id, before, Some((stored.clone(), &record)));
+        stored
+    }
+
+    fn database(folder: &std::path::Path) -> Database {
+        Database::new(sled::open(folder).unwrap())
+    }
+
+    #[test]
+    fn a_record_is_found_here_until_the_database_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, pending) = (database(folder.path()), Pending::default());
+        let id = UploadId::from_bytes([1; 16]);
+        let mut changes = Changes::default();
+        let first = set(&mut changes, None, 1, 1);
+        pending.add(changes, 1);
+        let mut changes = Changes::default();
+        let second = set(&mut changes, Some(&first), 1, 2);
+        pending.add(changes, 2);
+        assert_eq!(pending.find(id), Some(Some(second.clone())));
+        pending.settle(&database).unwrap();
+        assert_eq!(pending.find(id), None);
+        assert_eq!(database.with(|database| read(database, id)).unwrap(), Some(second));
+        let mut changes = Changes::default();
+        changes.set(id, None, None);
+        pending.add(changes, 3);
+        assert_eq!(pending.find(id), Some(None));
+        pending.settle(&database).unwrap();
+        assert_eq!(database.with(|database| read(database, id)).unwrap(), None);
+    }
+
+    #[test]
+    fn what_the_database_cannot_take_is_found_here_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, pending) = (database(folder.path()), Pending::default());
+        let mut changes = Changes::default();
+        let stored = set(&mut changes, None, 1, 1);
+        pending.add(changes, 1);
+        database.close();
+        pending.settle(&database).unwrap_err();
+        assert!(pending.is_broken());
+        assert_eq!(pending.find(stored.upload.id()), Some(Some(stored)));
+        pending.settle(&database).unwrap_err();
+    }
+
+    #[test]
+    fn many_that_wait_are_told() {
+        let pending = Pending::default();
+        for number in 0..=u8::MAX {
+            let mut changes = Changes::default();
+            set(&mut changes, None, number, 1);
+            assert!(!pending.add(changes, 1));
+        }
+        let mut changes = Changes::default();
+        for number in 0..MAX_RECORDS {
+            let mut bytes = [0; 16];
+            bytes[1..9].copy_from_slice(&(number as u64).to_le_bytes());
+            changes.set(UploadId::from_bytes(bytes), None, None);
+        }
+        assert!(pending.add(changes, 2));
+    }
+}
