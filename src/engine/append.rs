@@ -77,16 +77,16 @@ impl Appending {
         };
         match (self.version, &outcome) {
             // The upload never came to be.
-            (None, _) => self.engine.remove_unsaved(self.upload.id()).await,
+            (None, _) => Box::pin(self.engine.remove_unsaved(self.upload.id())).await,
             (Some(version), Err(Fault::Refused(Refusal::BeyondLength { .. })))
                 if self.admission.is_void_beyond_length() =>
             {
                 let stored = Stored { upload: self.upload, version };
-                self.engine.end_upload(stored, GoneReason::BeyondLength).await?;
+                Box::pin(self.engine.end_upload(stored, GoneReason::BeyondLength)).await?;
             }
             // A save that failed may count all the same, once the records are read again.
             (Some(_), Err(Fault::Storage(_))) => {}
-            (Some(_), Err(Fault::Refused(_))) => self.cut_scratch().await,
+            (Some(_), Err(Fault::Refused(_))) => Box::pin(self.cut_scratch()).await,
             (Some(version), Ok(upload)) if !upload.is_complete() => {
                 self.digests.keep(&self.engine, upload.id(), version);
             }
@@ -145,10 +145,10 @@ impl Appending {
             Some(_) => {}
             None => {
                 let written = (self.upload.id(), offset, end);
-                self.digests.verify(&self.engine, trailer, written).await?;
+                Box::pin(self.digests.verify(&self.engine, trailer, written)).await?;
             }
         }
-        self.save_at(end, ending == Ending::Whole).await?;
+        Box::pin(self.save_at(end, ending == Ending::Whole)).await?;
         Ok(refusal)
     }
 
@@ -171,7 +171,8 @@ impl Appending {
                     match writer.write_and_commit(batch.pieces).await {
                         Err(full) if is_full(&full) => {
                             let left = (batch.bytes, full);
-                            return self.keep_what_had_room(&progress, left, writer).await;
+                            return Box::pin(self.keep_what_had_room(&progress, left, writer))
+                                .await;
                         }
                         written => written?,
                     }
@@ -182,12 +183,13 @@ impl Appending {
             let (written, next) = self.write_one(batch, gatherer, writer).await?;
             match written {
                 Err(full) if is_full(&full) => {
-                    return self.keep_what_had_room(&progress, (bytes, full), writer).await;
+                    let left = (bytes, full);
+                    return Box::pin(self.keep_what_had_room(&progress, left, writer)).await;
                 }
                 written => written?,
             }
             batch = next;
-            if self.checkpoint_if_due(&mut progress, writer).await? {
+            if Box::pin(self.checkpoint_if_due(&mut progress, writer)).await? {
                 gatherer.recorded(&self.upload);
             }
         }

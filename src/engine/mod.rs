@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -186,7 +187,8 @@ impl Engine {
     ) -> Result<Upload, Fault> {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
-        let digests = Digests::resume(self, (&upload, version), append.checksum).await?;
+        // What is soon over does not have its place beside content that may take hours.
+        let digests = Box::pin(Digests::resume(self, (&upload, version), append.checksum)).await?;
         let is_creation = version.is_none();
         Appending { engine, lease, upload, version, is_creation, admission, digests }
             .run(content)
@@ -196,17 +198,17 @@ impl Engine {
     /// Runs work that changes an upload to its end, even when the client that asked for it is gone
     /// and nobody waits for the answer: what it had sent is to be kept, and bytes that no record
     /// tells of are to be freed.
-    async fn see_through<T: Send + 'static>(
+    fn see_through<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
-    ) -> Result<T, Fault> {
-        match SeenThrough::new(work.in_current_span(), &self.tasks).await {
+    ) -> impl Future<Output = Result<T, Fault>> + Send {
+        SeenThrough::new(work.in_current_span(), &self.tasks).map(|ended| match ended {
             Ok(outcome) => outcome,
             Err(_) => {
                 let failure = Failure::Damaged("the work ended in a panic".to_owned());
                 Err(StorageError::new("changing an upload", None, failure).into())
             }
-        }
+        })
     }
 
     /// Where an upload stands, after ending an append that is under way: an offset that is told

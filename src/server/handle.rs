@@ -76,11 +76,12 @@ impl Handler {
                 if let Some((id, beside)) = self.locations.beside(parts.uri.path()) =>
             {
                 let answer =
-                    beside::answer(&self.engine, &self.locations, (id, beside), &parts).await;
+                    Box::pin(beside::answer(&self.engine, &self.locations, (id, beside), &parts))
+                        .await;
                 let limits = self.engine.limits();
                 answer.unwrap_or_else(|fault| tell_fault(&fault, Dialect::Unmarked, limits))
             }
-            Some(target) => self.answer(&parts, target, content, interim).await,
+            Some(target) => Box::pin(self.answer(&parts, target, content, interim)).await,
             None => elsewhere(self.locations.0.base_path.as_str()),
         };
         if let Some(cors) = &self.cors {
