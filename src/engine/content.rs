@@ -20,6 +20,10 @@ pub const BATCH_BYTES: usize = 256 << 10;
 /// How long the first byte of a batch waits for others on a slow link.
 const BATCH_WAIT: Duration = Duration::from_millis(100);
 
+/// How long an append that is to end takes what comes. Who ends it may have sent that just before, on
+/// another connection, and the system told of the later one first.
+const GRACE: Duration = Duration::from_millis(5);
+
 /// What comes next of a content.
 #[derive(Debug)]
 pub enum Piece {
@@ -125,6 +129,7 @@ impl Gatherer {
         let mut stopping = pin!(stopping.cancelled());
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         let mut batch = Batch::default();
+        let mut grace: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|context| {
             // Bytes first: what has arrived is kept even when the append is being ended.
             let was_empty = batch.bytes == 0;
@@ -132,14 +137,23 @@ impl Gatherer {
             if batch.ending.is_some() {
                 return Poll::Ready(());
             }
-            // A peer that is faster than the disk always has another full batch.
-            if superseded.as_mut().poll(context).is_ready() {
-                batch.ending = Some(Ending::Superseded);
+            let told = if superseded.as_mut().poll(context).is_ready() {
+                Some(Ending::Superseded)
             } else if stopping.as_mut().poll(context).is_ready() {
-                batch.ending = Some(Ending::Stopping);
-            }
-            if is_done || batch.ending.is_some() {
+                Some(Ending::Stopping)
+            } else {
+                None
+            };
+            if is_done {
+                // A peer that is faster than the disk always has another full batch.
+                batch.ending = told;
                 return Poll::Ready(());
+            }
+            if let Some(ending) = told {
+                let grace = grace.get_or_insert_with(|| Box::pin(sleep(GRACE)));
+                let is_over = grace.as_mut().poll(context).is_ready();
+                batch.ending = is_over.then_some(ending);
+                return if is_over { Poll::Ready(()) } else { Poll::Pending };
             }
             if was_empty && batch.bytes > 0 {
                 timer = Some(Box::pin(sleep(BATCH_WAIT)));
