@@ -276,3 +276,14 @@ async fn a_file_that_the_server_has_is_proved_to_be_here_in_place_of_being_sent(
         assert_eq!(last["verified"], format!("blake3:{}", blake3::hash(&content)));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_only_says_it_is_empty_is_sent_whole() {
+    let server = TestServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/files/", server.address);
+    let ended = put(folder.path(), &["/proc/version", &url], None).await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    let answer = server.get(&path_of(&ended.output), "").await;
+    assert_eq!(answer.content, fs::read("/proc/version").unwrap());
+}

@@ -25,6 +25,7 @@ pub mod window;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -158,7 +159,10 @@ fn open(path: &Path) -> Result<Opened, Failure> {
         let message = format!("{} is a folder; send an archive of it", path.display());
         return Err(Failure::usage(message));
     }
-    if kind.is_file() {
+    // Files of /proc say that they are empty.
+    let says_empty = |file: &File| file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+    let has_more = says_empty(&file) && file.read_at(&mut [0], 0).is_ok_and(|read| read > 0);
+    if kind.is_file() && !has_more {
         return SourceFile::new(file, path).map(Opened::File);
     }
     Ok(Opened::Stream(Box::new(file)))

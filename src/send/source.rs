@@ -45,9 +45,10 @@ impl Stamp {
         }
     }
 
-    /// Whether nothing speaks for another content, should nobody have digested it.
+    /// Whether nothing speaks for another content, should nobody have digested it. The time of the
+    /// last change of its inode counts, too: that of the content can be set.
     pub fn is_likely(&self, earlier: &Self) -> bool {
-        self.has_same_content(earlier) && self.inode == earlier.inode
+        self == earlier
     }
 
     /// Whether the content of the open file is the same as it was: its name and rights may have
