@@ -306,8 +306,12 @@ async fn a_range_that_comes_in_pieces_is_no_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_not_shown() {
     let server = Liar::start(|asked| match asked.target.as_str() {
-        "/x" => slowly(serve(asked, &pattern(4 * MIB, 7), ""), Duration::from_millis(20)),
-        _ => slowly(serve(asked, &pattern(4 * MIB, 8), ""), Duration::from_millis(20)),
+        "/x" => {
+            slowly(serve(asked, &pattern(4 * MIB, 7), "ETag: \"a\"\r\n"), Duration::from_millis(20))
+        }
+        _ => {
+            slowly(serve(asked, &pattern(4 * MIB, 8), "ETag: \"b\"\r\n"), Duration::from_millis(20))
+        }
     })
     .await;
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,9 @@
 
 mod liar;
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use liar::get::{Setup, assert_same, pattern};
@@ -295,12 +298,13 @@ async fn a_file_that_changes_on_a_server_without_ranges_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_became_shorter_than_what_is_here_is_noticed() {
+    const SAME: &str = "Last-Modified: Sat, 01 Jan 2022 00:00:00 GMT\r\n";
     let files = [pattern(3 * MIB, 24), pattern(MIB, 25)];
     let served = files.clone();
     let server = Liar::start(move |asked| match asked.target.as_str() {
-        _ if asked.before == 0 => after(serve(asked, &served[0], ""), 2 * MIB, Act::Close),
+        _ if asked.before == 0 => after(serve(asked, &served[0], SAME), 2 * MIB, Act::Close),
         _ if asked.before == 1 => bare("503 Later", ""),
-        _ => serve(asked, &served[1], ""),
+        _ => serve(asked, &served[1], SAME),
     })
     .await;
     let mut setup = Setup::new();
@@ -343,4 +347,37 @@ async fn connections_that_were_refused_are_tried_again_later() {
     setup.get(&[server.url("/x")]).await.unwrap();
     assert_same(&setup.content(), &file);
     assert!(begin.elapsed() < Duration::from_millis(9200), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_change_nothing_would_tell_is_never_mixed() {
+    let files = [pattern(3 * MIB, 26), pattern(3 * MIB, 27)];
+    let served = files.clone();
+    let server = Liar::start(move |asked| match asked.before {
+        0 => after(serve(asked, &served[0], ""), MIB, Act::Close),
+        _ => slowly(serve(asked, &served[1], ""), Duration::from_millis(40)),
+    })
+    .await;
+    let setup = Setup::new();
+    setup.get(&[server.url("/x")]).await.unwrap();
+    assert_same(&setup.content(), &files[1]);
+    assert_eq!(server.asked().len(), 2, "more than one connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_way_is_neither_written_through_nor_replaced() {
+    let server = Liar::start(|asked| serve(asked, b"content", TAG)).await;
+    let setup = Setup::new();
+    let (folder, url) = (setup.folder.path(), [server.url("/x")]);
+    let (victim, part) = (folder.join("victim"), folder.join("file.part"));
+    fs::write(&victim, "mine").unwrap();
+    symlink(&victim, &part).unwrap();
+    assert_eq!(setup.get(&url).await.unwrap_err().kind(), FailureKind::Usage);
+    assert_eq!(fs::read(&victim).unwrap(), b"mine");
+    fs::remove_file(&part).unwrap();
+    symlink("nowhere", folder.join("file")).unwrap();
+    assert_eq!(setup.get(&url).await.unwrap_err().kind(), FailureKind::Usage);
+    fs::remove_file(folder.join("file")).unwrap();
+    let _fifo = UnixListener::bind(folder.join("file")).unwrap();
+    assert_eq!(setup.get(&url).await.unwrap_err().kind(), FailureKind::Usage);
 }

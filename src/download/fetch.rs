@@ -215,7 +215,7 @@ impl Getter {
         let opened = target.clone();
         let part = blocking(move || PartFile::open(&opened)).await?;
         match known.facts.length {
-            Some(_) if known.facts.has_ranges && attempt.has_ranges => {
+            Some(_) if known.facts.has_ranges && attempt.has_ranges && known.tells_changes() => {
                 Box::pin(self.in_ranges(attempt, known, target, part)).await
             }
             _ => Box::pin(self.in_order(attempt, known, target, part)).await,
@@ -234,7 +234,8 @@ impl Getter {
         let name = file_name(&target);
         let what = match known.facts.length {
             None => "the length is not known",
-            Some(_) => "the server sends no ranges",
+            Some(_) if known.tells_changes() => "the server sends no ranges",
+            Some(_) => "nothing would tell that the file changed (no ETag, no Last-Modified)",
         };
         let message = format!("{what}: one connection, and a download that is cut starts again");
         self.reporter.note(&name, &message);

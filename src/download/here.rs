@@ -81,9 +81,20 @@ impl Getter {
 impl Sought {
     fn find(&self, stop: &AtomicBool) -> Result<Found, Failure> {
         let target = &self.target;
-        let Ok(metadata) = target.metadata() else { return Ok(Found::Nothing) };
+        let shown = target.display();
+        let Ok(metadata) = target.metadata() else {
+            return match target.symlink_metadata() {
+                // A link to nothing has the name as well.
+                Ok(_) => Ok(Found::Other { right: None }),
+                Err(_) => Ok(Found::Nothing),
+            };
+        };
         if metadata.is_dir() {
-            return Err(Failure::usage(format!("{} is a folder", target.display())));
+            return Err(Failure::usage(format!("{shown} is a folder")));
+        }
+        if !metadata.is_file() {
+            let message = "is no regular file, and is not replaced; -o - writes to standard output";
+            return Err(Failure::usage(format!("{shown} {message}")));
         }
         let length = metadata.len();
         if length >= LONG_BYTES && self.groups.is_some() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use url::Url;
 
+use super::journal::Validator;
 use super::open;
 use super::source::{Facts, First, RangeFailure, Source, probe};
 use super::verify::{as_blake3, fetch_groups, in_words};
@@ -43,6 +44,13 @@ impl Known {
     pub(super) fn verified(&self) -> Option<String> {
         let groups = self.groups.as_ref().map(|groups| format!("blake3:{}", groups.root()));
         groups.or_else(|| self.digests.first().map(in_words))
+    }
+
+    /// Whether it would be noticed if bytes of two states of the file came together.
+    pub(super) fn tells_changes(&self) -> bool {
+        let Validator { etag, last_modified } = &self.facts.validator;
+        let is_verified = self.groups.is_some() || !self.digests.is_empty();
+        is_verified || etag.is_some() || last_modified.is_some()
     }
 }
 

@@ -32,10 +32,11 @@ pub fn name_in(url: &Url) -> Option<String> {
     visible(&percent_decode_str(last).decode_utf8_lossy())
 }
 
-/// A safe name that does not begin with a dot: nobody wants a new `.bashrc` from a server.
+/// A safe name that does not begin with a dot, since nobody wants a new `.bashrc` from a server; nor
+/// with a dash, which other programs take for a flag.
 fn visible(name: &str) -> Option<String> {
     let name = safe_name(name)?;
-    let name = name.trim_start_matches(|c: char| c == '.' || c.is_whitespace());
+    let name = name.trim_start_matches(|c: char| matches!(c, '.' | '-') || c.is_whitespace());
     (!name.is_empty()).then(|| shorten(name))
 }
 

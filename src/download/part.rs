@@ -5,11 +5,11 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, RenameFlags, fallocate, renameat_with};
+use rustix::fs::{FallocateFlags, OFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::{Errno, pwritev};
 
 use crate::client::failure::Failure;
@@ -49,13 +49,22 @@ impl PartFile {
     /// The disk, or another process that writes it.
     pub fn open(target: &Path) -> Result<Self, Failure> {
         let path = part_path(target);
+        let shown = path.display();
+        // A link that somebody else made there would have any file of ours written.
+        let only_here = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let opened = open_locked(&path, |path| {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+            let mut open = OpenOptions::new();
+            open.read(true).write(true).create(true).truncate(false).custom_flags(only_here);
+            open.open(path)
         });
         match opened {
-            Ok(Some(file)) => Ok(Self { file, path }),
-            Ok(None) => {
-                Err(Failure::usage(format!("another process is downloading to {}", path.display())))
+            Ok(Some(file)) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
+                Ok(Self { file, path })
+            }
+            Ok(Some(_)) => Err(Failure::usage(format!("{shown} is in the way; remove it"))),
+            Ok(None) => Err(Failure::usage(format!("another process is downloading to {shown}"))),
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                Err(Failure::usage(format!("{shown} is a link, and in the way; remove it")))
             }
             Err(error) => Err(Failure::disk("open", &path, error)),
         }
@@ -156,14 +165,17 @@ impl PartFile {
     /// The disk, or a file with that name.
     pub fn publish(&self, target: &Path, replaces: bool) -> Result<(), Failure> {
         self.sync()?;
-        let failed = |error| Failure::disk("give its name to", target, error);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => in_the_way(target, &self.path),
+            _ => Failure::disk("give its name to", target, error),
+        };
         let flags = if replaces { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
         let here = rustix::fs::CWD;
         match renameat_with(here, &self.path, here, target, flags) {
             Ok(()) => {}
             // A file system without such a rename; the name was free a moment ago.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                if !replaces && target.exists() {
+                if !replaces && target.symlink_metadata().is_ok() {
                     return Err(failed(io::ErrorKind::AlreadyExists.into()));
                 }
                 std::fs::rename(&self.path, target).map_err(failed)?;
@@ -172,6 +184,12 @@ impl PartFile {
         }
         sync_folder_of(target).map_err(|error| Failure::disk("sync the folder of", target, error))
     }
+}
+
+/// A file that was not there when the download began.
+fn in_the_way(target: &Path, part: &Path) -> Failure {
+    let (target, part) = (target.display(), part.display());
+    Failure::usage(format!("{target} exists by now; --force replaces it. All is in {part}"))
 }
 
 /// Makes a new name outlive the loss of power.

@@ -112,12 +112,14 @@ impl Stream<'_> {
                 Err(RangeFailure::Failed(failure)) => failure,
                 Err(other) => return Err(other),
             };
+            if !self.has_ranges {
+                (state.held, state.held_bytes) = (Vec::new(), 0);
+            }
             // What came before and had to be given up is no progress.
-            if state.at > best {
-                best = state.at;
+            if state.end() > best {
+                best = state.end();
                 retries.progressed();
             }
-            (state.held, state.held_bytes) = (Vec::new(), 0);
             let failure = self.may_go_on(failure, &mut state)?;
             let (wait, failure) = retries.after(failure, random())?;
             self.progress.reporter().retry(self.name, &failure, wait, retries.failed());
