@@ -54,6 +54,13 @@ struct Progress {
     saved_at: Instant,
 }
 
+impl Progress {
+    fn is_checkpoint_due(&self) -> bool {
+        let fresh = self.offset.saturating_sub(self.saved_offset);
+        fresh >= CHECKPOINT_BYTES || (fresh > 0 && self.saved_at.elapsed() >= CHECKPOINT_INTERVAL)
+    }
+}
+
 impl Appending {
     /// Carries the append out. Runs in a task of its own: a client that goes away must not drop
     /// it half-way.
@@ -189,7 +196,9 @@ impl Appending {
                 written => written?,
             }
             batch = next;
-            if Box::pin(self.checkpoint_if_due(&mut progress, writer)).await? {
+            if progress.is_checkpoint_due()
+                && Box::pin(self.checkpoint(&mut progress, writer)).await?
+            {
                 gatherer.recorded(&self.upload);
             }
         }
@@ -252,17 +261,11 @@ impl Appending {
     }
 
     /// Returns whether the record says more than before.
-    async fn checkpoint_if_due(
+    async fn checkpoint(
         &mut self,
         progress: &mut Progress,
         writer: &mut dyn DataWriter,
     ) -> Result<bool, Fault> {
-        let fresh = progress.offset.saturating_sub(progress.saved_offset);
-        let is_due = fresh >= CHECKPOINT_BYTES
-            || (fresh > 0 && progress.saved_at.elapsed() >= CHECKPOINT_INTERVAL);
-        if !is_due {
-            return Ok(false);
-        }
         // The sync early keeps the one at the end short, whether or not the record may say so yet.
         writer.commit().await?;
         let may_count = !self.digests.has_checksum();

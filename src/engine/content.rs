@@ -232,4 +232,40 @@ mod tests {
             assert_eq!(usize::try_from(batch.bytes), Ok(BATCH_BYTES));
         }
     }
+
+    /// A piece that is told of one millisecond after it is asked for.
+    #[derive(Default)]
+    struct Late {
+        arrival: Option<Pin<Box<Sleep>>>,
+        has_come: bool,
+    }
+
+    impl Content for Late {
+        fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+            let wait = || Box::pin(sleep(Duration::from_millis(1)));
+            if self.has_come
+                || self.arrival.get_or_insert_with(wait).as_mut().poll(context).is_pending()
+            {
+                return Poll::Pending;
+            }
+            self.has_come = true;
+            Poll::Ready(Piece::Bytes(Bytes::from_static(b"late")))
+        }
+
+        fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_when_an_append_is_ended_is_taken() {
+        let superseded = CancellationToken::new();
+        superseded.cancel();
+        let (content, stopping) = (Box::<Late>::default(), CancellationToken::new());
+        let batch = Gatherer::new(content, u64::MAX, superseded, stopping).gather(None).await;
+        assert_eq!(
+            (batch.ending, batch.pieces.concat().as_slice()),
+            (Some(Ending::Superseded), &b"late"[..])
+        );
+    }
 }

@@ -187,7 +187,7 @@ impl Running {
         if self.tree.is_none() && self.sha256.is_none() && self.checksummer.is_none() {
             return Ok(self);
         }
-        let most = if self.is_quick() { INLINE_BYTES_OF_QUICK } else { INLINE_BYTES };
+        let is_here = self.is_quick() && bytes <= INLINE_BYTES_OF_QUICK;
         let work = move || {
             for piece in &pieces {
                 if let Some(tree) = &mut self.tree {
@@ -205,11 +205,7 @@ impl Running {
             }
             self
         };
-        if bytes <= most {
-            return Ok(work());
-        }
-        let died = |_| StorageError::new("hashing the content", None, Failure::Closed);
-        spawn_blocking(work).await.map_err(died)
+        if is_here { Ok(work()) } else { hash(bytes, work).await }
     }
 }
 

@@ -25,21 +25,8 @@ pub(super) struct World {
     pub(super) clock: Clock,
 }
 
-/// No content.
-struct Nothing;
-
-impl Content for Nothing {
-    fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> Poll<Piece> {
-        Poll::Ready(Piece::End)
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
-    }
-}
-
-/// One piece.
-struct Once(Option<Bytes>);
+/// One piece, or none.
+pub(super) struct Once(pub(super) Option<Bytes>);
 
 impl Content for Once {
     fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> Poll<Piece> {
@@ -108,7 +95,7 @@ impl World {
         let length = Some(5).filter(|_| !matches!(kind, Kind::Final(_)));
         let metadata = Metadata::default();
         let creation = Creation { kind, length, metadata, declared, content: None };
-        self.engine.create(creation, Box::new(Nothing)).await.map(|upload| upload.id())
+        self.engine.create(creation, Box::new(Once(None))).await.map(|upload| upload.id())
     }
 
     pub(super) async fn record(&self, id: UploadId) -> Upload {

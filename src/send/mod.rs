@@ -154,15 +154,14 @@ fn open(path: &Path) -> Result<Opened, Failure> {
     }
     let unusable = |error| Failure::disk("open", path, error);
     let file = File::open(path).map_err(unusable)?;
-    let kind = file.metadata().map_err(unusable)?.file_type();
-    if kind.is_dir() {
+    let metadata = file.metadata().map_err(unusable)?;
+    if metadata.is_dir() {
         let message = format!("{} is a folder; send an archive of it", path.display());
         return Err(Failure::usage(message));
     }
     // Files of /proc say that they are empty.
-    let says_empty = |file: &File| file.metadata().is_ok_and(|metadata| metadata.len() == 0);
-    let has_more = says_empty(&file) && file.read_at(&mut [0], 0).is_ok_and(|read| read > 0);
-    if kind.is_file() && !has_more {
+    let has_more = metadata.len() == 0 && file.read_at(&mut [0], 0).is_ok_and(|read| read > 0);
+    if metadata.is_file() && !has_more {
         return SourceFile::new(file, path).map(Opened::File);
     }
     Ok(Opened::Stream(Box::new(file)))

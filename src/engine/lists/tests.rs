@@ -1,29 +1,14 @@
 use super::*;
 use crate::engine::Policy;
-use crate::engine::content::{Content, Piece};
-use crate::engine::tests::{World, id, new};
-use crate::protocol::checksum::Checksum;
+use crate::engine::tests::{Once, World, id, new};
 use crate::protocol::digest::RunningSha256;
 use crate::protocol::operation::{Append, Completion};
-use crate::protocol::refusal::Refusal;
 use crate::protocol::repr_digests::SavedSha256;
 use crate::protocol::upload::Kind;
 use crate::storage::memory::{Fault as Planned, Operation};
 use crate::storage::{DataStore as _, RecordStore as _};
 
 const GROUP: usize = 1 << 20;
-
-struct Once(Option<Bytes>);
-
-impl Content for Once {
-    fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Piece> {
-        std::task::Poll::Ready(self.0.take().map_or(Piece::End, Piece::Bytes))
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
-    }
-}
 
 async fn append(world: &World, offset: u64, bytes: usize) -> Upload {
     let append = Append {

@@ -72,8 +72,8 @@ impl Pending {
             if state.waiting.is_empty() {
                 return Ok(());
             }
-            let changes = std::mem::take(&mut state.waiting);
-            state.being_made.clone_from(&changes.after);
+            let mut changes = std::mem::take(&mut state.waiting);
+            state.being_made = std::mem::take(&mut changes.after);
             (changes, state.last)
         };
         let made = database.with(|database| changes.apply(database, Some(last)));
