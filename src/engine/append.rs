@@ -71,7 +71,10 @@ impl Appending {
     /// last checkpoint is kept; `AlreadyComplete`, and nothing changed; `ContentCut`,
     /// `ContentTimeout`, `Superseded`, `ShuttingDown`; those of a checksum, and nothing is kept;
     /// and what the stores could not do.
-    pub(super) async fn run(mut self, content: Box<dyn Content>) -> Result<Upload, Fault> {
+    pub(super) async fn run(
+        mut self: Box<Self>,
+        content: Box<dyn Content>,
+    ) -> Result<Upload, Fault> {
         let outcome = match self.take(content).await {
             Ok(Some(refusal @ Refusal::ShortOfLength { .. })) => Err(refusal.into()),
             // All bytes came, however the message around them ended.

@@ -60,7 +60,8 @@ impl Engine {
             }
             Some(append) => {
                 let lease = self.leases.acquire(id).await?;
-                self.take(lease, (upload, None), append, content).await?
+                let appending = Box::pin(self.begin_append(lease, (upload, None), append)).await?;
+                appending.run(content).await?
             }
         };
         tracing::info!(upload = %id, length = creation.length, "upload is created");

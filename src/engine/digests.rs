@@ -104,9 +104,7 @@ impl Digests {
         pieces: Vec<Bytes>,
         bytes: u64,
     ) -> Result<(), StorageError> {
-        let running = std::mem::take(&mut self.running);
-        self.running = running.hash(pieces, bytes).await?;
-        Ok(())
+        self.running.take_in(pieces, bytes).await
     }
 
     /// Takes in all that a reader gives.
@@ -174,38 +172,47 @@ impl Running {
                 return Ok(self);
             }
             let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-            self = self.hash(vec![piece], bytes).await?;
+            self.take_in(vec![piece], bytes).await?;
         }
     }
 
-    fn is_quick(&self) -> bool {
+    /// Whether so many bytes are hashed where they are.
+    fn is_here(&self, bytes: u64) -> bool {
         let checksummer = self.checksummer.as_ref();
-        self.sha256.is_none() && checksummer.is_none_or(Checksummer::is_quick)
+        let is_quick = self.sha256.is_none() && checksummer.is_none_or(Checksummer::is_quick);
+        bytes <= if is_quick { INLINE_BYTES_OF_QUICK } else { INLINE_BYTES }
     }
 
-    async fn hash(mut self, pieces: Vec<Bytes>, bytes: u64) -> Result<Self, StorageError> {
-        if self.tree.is_none() && self.sha256.is_none() && self.checksummer.is_none() {
-            return Ok(self);
-        }
-        let is_here = self.is_quick() && bytes <= INLINE_BYTES_OF_QUICK;
-        let work = move || {
-            for piece in &pieces {
-                if let Some(tree) = &mut self.tree {
-                    tree.update(piece);
-                }
-                if let Some(sha256) = &mut self.sha256 {
-                    sha256.update(piece);
-                }
-                if let Some(pieces) = &mut self.pieces {
-                    pieces.update(piece);
-                }
-                if let Some(checksummer) = &mut self.checksummer {
-                    checksummer.update(piece);
-                }
+    fn update(&mut self, pieces: &[Bytes]) {
+        for piece in pieces {
+            if let Some(tree) = &mut self.tree {
+                tree.update(piece);
             }
-            self
+            if let Some(sha256) = &mut self.sha256 {
+                sha256.update(piece);
+            }
+            if let Some(pieces) = &mut self.pieces {
+                pieces.update(piece);
+            }
+            if let Some(checksummer) = &mut self.checksummer {
+                checksummer.update(piece);
+            }
+        }
+    }
+
+    async fn take_in(&mut self, pieces: Vec<Bytes>, bytes: u64) -> Result<(), StorageError> {
+        if self.is_here(bytes) {
+            self.update(&pieces);
+            return Ok(());
+        }
+        let mut running = std::mem::take(self);
+        let work = move || {
+            running.update(&pieces);
+            running
         };
-        if is_here { Ok(work()) } else { hash(bytes, work).await }
+        // In a box, since few need it: the appends that are open have no place for it.
+        *self = Box::pin(hash(bytes, work)).await?;
+        Ok(())
     }
 }
 

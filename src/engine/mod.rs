@@ -172,27 +172,31 @@ impl Engine {
         self.see_through(async move {
             let lease = engine.leases.acquire(id).await?;
             let Stored { upload, version } = engine.load(id).await?;
-            let taken = engine.take(lease, (upload, Some(version)), append, content).await;
+            let begun = engine.begin_append(lease, (upload, Some(version)), append);
+            let taken = match Box::pin(begun).await {
+                Ok(appending) => appending.run(content).await,
+                Err(fault) => Err(fault),
+            };
             engine.or_lost(id, taken).await
         })
         .await
     }
 
-    async fn take(
+    /// Admits an append. What is soon over does not have its place beside content that may take
+    /// hours: its future is to be in a box.
+    async fn begin_append(
         self: &Arc<Self>,
         lease: Lease,
         (upload, version): (Upload, Option<Version>),
         append: Append,
-        content: Box<dyn Content>,
-    ) -> Result<Upload, Fault> {
+    ) -> Result<Box<Appending>, Fault> {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
-        // What is soon over does not have its place beside content that may take hours.
-        let digests = Box::pin(Digests::resume(self, (&upload, version), append.checksum)).await?;
+        let digests = Digests::resume(self, (&upload, version), append.checksum).await?;
         let is_creation = version.is_none();
-        Appending { engine, lease, upload, version, is_creation, admission, digests }
-            .run(content)
-            .await
+        let appending =
+            Appending { engine, lease, upload, version, is_creation, admission, digests };
+        Ok(Box::new(appending))
     }
 
     /// Runs work that changes an upload to its end, even when the client that asked for it is gone

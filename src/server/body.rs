@@ -72,9 +72,8 @@ impl RequestContent {
     }
 
     /// Lets the peer be told how far its content is safe.
-    pub(super) fn announced_by(mut self, announcer: Option<Announcer>) -> Self {
+    pub(super) fn announce_by(&mut self, announcer: Option<Announcer>) {
         self.announcer = announcer;
-        self
     }
 
     /// The content's length in bytes; `None` when only its end tells.

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -46,6 +46,9 @@ impl Handler {
         interim: &Interim,
     ) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
+        if !body.is_end_stream() {
+            detach(&mut parts);
+        }
         let is_head = parts.method == Method::HEAD;
         // One that cannot be read is refused when a request of tus is decoded; the others do not
         // know the field, and are taken for what they say.
@@ -53,12 +56,12 @@ impl Handler {
             parts.method = method;
         }
         let expects_continue = parts.headers.contains_key(EXPECT);
-        let content = RequestContent::new(
+        let content = Box::new(RequestContent::new(
             (body, parts.version),
             Arc::clone(&self.patience),
             expects_continue,
             self.drains.clone(),
-        );
+        ));
         let mut response = match self.locations.target(parts.uri.path()) {
             _ if !has_one_host(&parts) => {
                 let problem = "has to stand in every request, once (RFC 9112 §3.2)";
@@ -103,7 +106,7 @@ impl Handler {
         &self,
         parts: &Parts,
         target: Target,
-        content: RequestContent,
+        content: Box<RequestContent>,
         interim: &Interim,
     ) -> Response<ResponseBody> {
         let head = RequestHead {
@@ -140,41 +143,42 @@ impl Handler {
     /// The content, with what tells its sender how far it is safe.
     fn announced(
         &self,
-        content: RequestContent,
+        mut content: Box<RequestContent>,
         operation: &Operation,
         (dialect, parts): (Dialect, &Parts),
         interim: &Interim,
-    ) -> RequestContent {
+    ) -> Box<RequestContent> {
         let Dialect::Ietf(spoken) = dialect else { return content };
         let is_creation = matches!(operation, Operation::Create(_));
         let new_at = is_creation.then(|| self.locations.collection(&parts.uri, &parts.headers));
-        content.announced_by(Announcer::new(interim, spoken, new_at, &self.engine))
+        content.announce_by(Announcer::new(interim, spoken, new_at, &self.engine));
+        content
     }
 
     async fn carry_out(
         &self,
         operation: Operation,
         (dialect, parts): (Dialect, &Parts),
-        content: RequestContent,
+        content: Box<RequestContent>,
     ) -> Result<Response<ResponseBody>, Fault> {
         let outcome = match operation {
             Operation::Discover => Outcome::Discovered,
             Operation::Create(creation) => {
                 let has_content = creation.content.is_some();
-                let upload = self.engine.create(creation, Box::new(content)).await?;
+                let upload = self.engine.create(creation, content).await?;
                 Outcome::Created { upload, has_content }
             }
             Operation::Append(id, append) => {
-                Outcome::Appended(self.engine.append(id, append, Box::new(content)).await?)
+                Outcome::Appended(self.engine.append(id, append, content).await?)
             }
             Operation::RetrieveOffset(id) => {
-                Outcome::Offset(self.engine.retrieve_offset(id).await?)
+                Outcome::Offset(Box::pin(self.engine.retrieve_offset(id)).await?)
             }
             Operation::Cancel(id) => {
                 self.engine.cancel(id).await?;
                 Outcome::Cancelled
             }
-            Operation::Read(id) => return self.read(id, (dialect, parts)).await,
+            Operation::Read(id) => return Box::pin(self.read(id, (dialect, parts))).await,
         };
         Ok(self.tell(&outcome, (dialect, parts)))
     }
@@ -221,6 +225,21 @@ impl Handler {
         }
         Err(Refusal::NotComplete { offset: upload.offset().unwrap_or_default() }.into())
     }
+}
+
+/// Copies what the head says out of the buffer that it was read into: hyper takes another one for the
+/// content as long as this one is in use, which is 8 KiB for as long as the content takes.
+fn detach(parts: &mut Parts) {
+    let mut copies = BytesMut::new();
+    for value in parts.headers.values() {
+        copies.extend_from_slice(value.as_bytes());
+    }
+    let mut copies = copies.freeze();
+    for value in parts.headers.values_mut() {
+        let copy = HeaderValue::from_maybe_shared(copies.split_to(value.len()));
+        *value = copy.unwrap_or_else(|_| value.clone());
+    }
+    parts.uri = parts.uri.to_string().parse().unwrap_or_else(|_| parts.uri.clone());
 }
 
 /// RFC 9112 §3.2: anything else is 400, since a proxy may have understood it otherwise.

@@ -44,6 +44,8 @@ use crate::settings::Settings;
 const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all streams of a connection.
 const HTTP2_CONNECTION_WINDOW: u32 = 4 << 20;
+/// What no request of HTTP/1.1 begins with, and the preface of HTTP/2 does (RFC 9113 §3.4).
+const HTTP2_BEGIN: &[u8; 3] = b"PRI";
 /// How long the listener rests after it could not accept, as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection on which nothing is under way has to say goodbye.
@@ -73,7 +75,7 @@ pub async fn run(
 /// The connections that are open, and what they are served with.
 struct Serving {
     handler: Arc<Handler>,
-    builder: auto::Builder<TokioExecutor>,
+    builders: Arc<Builders>,
     permits: Arc<Semaphore>,
     /// Tells the connections to end with the requests that are under way.
     closing: CancellationToken,
@@ -110,7 +112,10 @@ impl Serving {
         });
         Self {
             handler,
-            builder,
+            builders: Arc::new(Builders {
+                of_http1: builder.clone().http1_only(),
+                of_both: builder,
+            }),
             permits: Arc::new(Semaphore::new(options.max_connections)),
             closing: CancellationToken::new(),
             tasks,
@@ -139,7 +144,7 @@ impl Serving {
         }
         let handler = Arc::clone(&self.handler);
         let line = InterimLine::default();
-        let stream = InterimStream::new(stream, line.clone());
+        let interim_line = line.clone();
         let activity = Activity::new();
         let watched = Arc::clone(&activity);
         let service = service_fn(move |request: Request<Incoming>| {
@@ -152,17 +157,22 @@ impl Serving {
                 Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, running)))
             }
         });
-        // A peer that does not read what it asked for must not hold what is kept for it.
-        let mut stream = Box::pin(TimeoutStream::new(stream));
-        stream.as_mut().set_write_timeout_pinned(Some(self.idle_timeout));
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let closing = self.closing.clone();
+        let (builders, closing) = (Arc::clone(&self.builders), self.closing.clone());
         let (first, unread) = (self.header_timeout, self.idle_timeout);
         // The end of an answer may still be on its way.
         let idle = first.max(unread);
         self.tasks.spawn(async move {
             let _permit = permit;
-            let mut connection = pin!(connection);
+            let builder = tokio::select! {
+                builder = builders.fitting(&stream) => builder,
+                () = closing.cancelled() => return,
+                () = sleep(first) => return,
+            };
+            // A peer that does not read what it asked for must not hold what is kept for it.
+            let stream = InterimStream::new(stream, interim_line);
+            let mut stream = Box::pin(TimeoutStream::new(stream));
+            stream.as_mut().set_write_timeout_pinned(Some(unread));
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
             // hyper's own timeout covers neither the bytes that tell the version of HTTP nor
             // HTTP/2.
             tokio::select! {
@@ -192,6 +202,29 @@ impl Serving {
         };
         if timeout(self.shutdown_timeout, ending).await.is_err() {
             tracing::warn!("some requests did not end in time and are dropped");
+        }
+    }
+}
+
+/// How connections are served.
+struct Builders {
+    of_http1: auto::Builder<TokioExecutor>,
+    of_both: auto::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    /// The one for a peer that begins like this; its bytes are left to be read. Most speak HTTP/1.1.
+    /// The builder that would find that out itself takes their first bytes apart from the others,
+    /// and the buffer they are read into grows to 16 KiB for it.
+    async fn fitting(&self, stream: &TcpStream) -> &auto::Builder<TokioExecutor> {
+        let mut first = [0; HTTP2_BEGIN.len()];
+        match stream.peek(&mut first).await {
+            Ok(seen)
+                if seen > 0 && first.iter().zip(HTTP2_BEGIN).take(seen).any(|(a, b)| a != b) =>
+            {
+                &self.of_http1
+            }
+            Ok(_) | Err(_) => &self.of_both,
         }
     }
 }
