@@ -4,6 +4,7 @@
 //! File work that waits for the disk runs on tokio's blocking threads; see [`pace`]. The files are
 //! what they seem: an administrator may copy a complete one away.
 
+mod ahead;
 mod buffers;
 mod lists;
 mod pace;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes};
 
 use super::Shared;
+use super::ahead::Ahead;
 use super::pace::Waits;
 use crate::protocol::id::UploadId;
 use crate::storage::folder::sync_folder;
@@ -21,6 +22,7 @@ pub(super) struct FileWriter {
     /// Away while a thread works on it. A failure other than a lack of room, or a dropped future,
     /// does not bring it back: what is on the disk is not known then.
     work: Option<Work>,
+    ahead: Ahead,
 }
 
 /// What moves to the thread that writes, and back.
@@ -28,7 +30,7 @@ struct Work {
     shared: Arc<Shared>,
     id: UploadId,
     /// Closed at first, and while the peer stalls.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     /// Where the next byte goes.
     end: u64,
     is_cut: bool,
@@ -51,36 +53,51 @@ impl FileWriter {
             needs_sync: false,
             lacked_room: false,
         };
-        Self { id, work: Some(work) }
+        Self { id, work: Some(work), ahead: Ahead::default() }
     }
 
-    fn run<'a>(
-        &'a mut self,
+    async fn run(
+        &mut self,
         waits: Waits,
-        job: impl FnOnce(&mut Work) -> Result<(), StorageError> + Send + 'a + 'static,
-    ) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            let closed = || StorageError::new("writing the data", Some(self.id), Failure::Closed);
-            let mut work = self.work.take().ok_or_else(closed)?;
-            let pace = Arc::clone(&work.shared.pace);
-            let done = pace.run(waits, move || (job(&mut work), work)).await;
-            let (done, work) = done.ok_or_else(closed)?;
-            self.work = (done.is_ok() || work.lacked_room).then_some(work);
-            done
+        job: impl FnOnce(&mut Work) -> Result<(), StorageError> + Send + 'static,
+    ) -> Result<(), StorageError> {
+        let closed = || StorageError::new("writing the data", Some(self.id), Failure::Closed);
+        let mut work = self.work.take().ok_or_else(closed)?;
+        let pace = Arc::clone(&work.shared.pace);
+        let done = pace.run(waits, move || (job(&mut work), work)).await;
+        let (done, work) = done.ok_or_else(closed)?;
+        self.work = (done.is_ok() || work.lacked_room).then_some(work);
+        done
+    }
+
+    /// Nothing is known of the disk after a sync that failed.
+    fn synced(&mut self, synced: io::Result<()>) -> Result<(), StorageError> {
+        synced.map_err(|source| {
+            self.work = None;
+            StorageError::io("syncing the data", Some(self.id), source)
         })
     }
 }
 
 impl DataWriter for FileWriter {
     fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
-        self.run(Waits::Seldom, move |work| work.write(pieces))
+        Box::pin(async move {
+            let bytes = count(&pieces);
+            self.run(Waits::Seldom, move |work| work.write(pieces)).await?;
+            let Some(file) = self.work.as_ref().and_then(Work::file_to_sync) else { return Ok(()) };
+            let synced = self.ahead.wrote(file, bytes).await;
+            self.synced(synced)
+        })
     }
 
     fn commit(&mut self) -> StoreFuture<'_, ()> {
-        match &self.work {
-            Some(work) if !work.has_to_sync() => Box::pin(async { Ok(()) }),
-            Some(_) | None => self.run(Waits::ForTheDisk, Work::commit),
-        }
+        Box::pin(async move {
+            if self.work.as_ref().is_none_or(Work::has_to_sync) {
+                self.run(Waits::ForTheDisk, Work::commit).await?;
+            }
+            let synced = self.ahead.ended().await;
+            self.synced(synced)
+        })
     }
 
     fn write_and_commit(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
@@ -89,9 +106,14 @@ impl DataWriter for FileWriter {
             Some(Durability::Process) => Waits::Seldom,
             Some(Durability::PowerLoss) | None => Waits::ForTheDisk,
         };
-        self.run(waits, move |work| {
-            work.write(pieces)?;
-            work.commit()
+        Box::pin(async move {
+            let write = move |work: &mut Work| {
+                work.write(pieces)?;
+                work.commit()
+            };
+            self.run(waits, write).await?;
+            let synced = self.ahead.ended().await;
+            self.synced(synced)
         })
     }
 
@@ -99,10 +121,10 @@ impl DataWriter for FileWriter {
         match &self.work {
             // Bytes that are not synced yet are synced through any descriptor of the file, and one
             // that is opened later is told of a write-back that failed before.
-            Some(work) if work.file.is_some() => self.run(Waits::Seldom, |work| {
+            Some(work) if work.file.is_some() => Box::pin(self.run(Waits::Seldom, |work| {
                 work.file = None;
                 Ok(())
-            }),
+            })),
             Some(_) | None => Box::pin(async { Ok(()) }),
         }
     }
@@ -110,8 +132,7 @@ impl DataWriter for FileWriter {
 
 impl Work {
     fn write(&mut self, mut pieces: Vec<Bytes>) -> Result<(), StorageError> {
-        let bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let bytes = count(&pieces);
         let id = self.id;
         let io = |source| StorageError::io("writing the data", Some(id), source);
         // What is cut off gives room back.
@@ -156,7 +177,7 @@ impl Work {
             self.cut(&file)?;
             self.is_cut = true;
         }
-        self.file = Some(file);
+        self.file = Some(Arc::new(file));
         Ok(())
     }
 
@@ -192,6 +213,10 @@ impl Work {
         Ok(())
     }
 
+    fn file_to_sync(&self) -> Option<&Arc<File>> {
+        self.file.as_ref().filter(|_| self.has_to_sync())
+    }
+
     fn has_to_sync(&self) -> bool {
         self.needs_sync && self.shared.durability == Durability::PowerLoss
     }
@@ -212,6 +237,10 @@ impl Work {
         self.needs_sync = false;
         Ok(())
     }
+}
+
+fn count(pieces: &[Bytes]) -> u64 {
+    u64::try_from(pieces.iter().map(Bytes::len).sum::<usize>()).unwrap_or(u64::MAX)
 }
 
 /// Writes all pieces, in order, from `offset` on.
