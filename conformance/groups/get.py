@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -280,5 +281,7 @@ def full(get, web):
         raise Skip(f"no file system can be mounted here: {mounted.stderr}")
     try:
         get.run(folder, "-o", "x", web.url(get.source.path.name), code=7)
+        used = shutil.disk_usage(folder).used
+        expect(used < MIB, f"{used} bytes were fetched before the lack of room was noticed")
     finally:
         subprocess.run(["umount", str(folder)], stdin=subprocess.DEVNULL, check=True)

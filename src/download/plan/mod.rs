@@ -34,8 +34,13 @@ const STALLED: Duration = Duration::from_secs(2);
 const SILENT: Duration = Duration::from_millis(500);
 /// … and others went on for so much of it.
 const LEFT_BEHIND: Duration = Duration::from_millis(200);
-/// A claim that will be done so soon is left alone.
+/// A claim that will be done so soon is left alone, as long as it is not known how long a request
+/// takes to bring its first byte …
 const NEARLY_DONE: Duration = Duration::from_millis(200);
+/// … and within so many times that, in which another one would bring something worth it …
+const FIRST_BYTES: u32 = 3;
+/// … but not below this.
+const LEAST_NEARLY_DONE: Duration = Duration::from_millis(10);
 /// Without a tree, spans are cut at multiples of this many bytes.
 const PLAIN_GRAIN: u64 = 128 << 10;
 
@@ -100,6 +105,8 @@ pub struct Plan {
     vain: u32,
     /// When any claim moved last.
     moved: Duration,
+    /// How long the last request took to bring its first byte.
+    first_byte: Option<Duration>,
     /// Whether it is our own doing that connections wait for each other.
     takes_turns: bool,
 }
@@ -112,8 +119,19 @@ impl Plan {
         present.remove(length..u64::MAX);
         let (unverified, claims) = (BTreeSet::new(), BTreeMap::new());
         let (next_id, vain, moved) = (0, 0, Duration::ZERO);
-        let takes_turns = false;
-        Self { length, has_groups, present, unverified, claims, next_id, vain, moved, takes_turns }
+        let (first_byte, takes_turns) = (None, false);
+        Self {
+            length,
+            has_groups,
+            present,
+            unverified,
+            claims,
+            next_id,
+            vain,
+            moved,
+            first_byte,
+            takes_turns,
+        }
     }
 
     /// The same plan for connections that share a limit of the rate: that others move meanwhile says
@@ -210,7 +228,10 @@ impl Plan {
             let left_ms = if has_stalled { u64::MAX } else { left_ms };
             (*id, claim.clone(), Rating { pace, left_ms, is_hopeless: has_stalled || is_slow })
         });
-        let nearly_done = u64::try_from(NEARLY_DONE.as_millis()).unwrap_or(u64::MAX);
+        let nearly_done = self.first_byte.map_or(NEARLY_DONE, |first_byte| {
+            first_byte.saturating_mul(FIRST_BYTES).max(LEAST_NEARLY_DONE)
+        });
+        let nearly_done = u64::try_from(nearly_done.as_millis()).unwrap_or(u64::MAX);
         let worthwhile = rated.filter(|(_, claim, rating)| {
             let left = claim.rest().saturating_sub(claim.writing);
             let is_free = rating.is_hopeless && claim.writing == 0;
@@ -274,6 +295,9 @@ impl Plan {
     fn moved(&mut self, id: ClaimId, bytes: u64, now: Duration) -> Option<Range<u64>> {
         let claim = self.claims.get_mut(&id)?;
         let start = claim.at;
+        if claim.came == 0 && bytes > 0 {
+            self.first_byte = Some(now.saturating_sub(claim.since));
+        }
         claim.at = start.saturating_add(bytes).min(claim.end);
         (claim.moved, claim.writing) = (now, 0);
         (self.vain, self.moved) = (0, now);

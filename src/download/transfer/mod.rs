@@ -212,7 +212,7 @@ struct Ramp {
 }
 
 impl Ramp {
-    const FIRST_LOOK: Duration = Duration::from_millis(50);
+    const FIRST_LOOK: Duration = Duration::from_millis(20);
     const NEXT_LOOK: Duration = Duration::from_millis(100);
     /// In bytes a second.
     const FAST: u64 = 256 << 20;
