@@ -21,6 +21,8 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 const RUNS: usize = 5;
+/// How far the order moves from round to round.
+const TURN: usize = 2;
 const RESUMED: &str = env!("CARGO_BIN_EXE_resumed");
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -135,9 +137,11 @@ fn section(title: &str, rivals: &[Rival], folder: &Path) -> Outcome<()> {
     let is_there = |rival: &&Rival| Command::new(&rival.needs).arg("--version").output().is_ok();
     let there: Vec<&Rival> = rivals.iter().filter(is_there).collect();
     let mut times: Vec<Vec<Duration>> = there.iter().map(|_| Vec::new()).collect();
-    for _ in 0..RUNS {
-        for (rival, times) in there.iter().zip(&mut times) {
-            times.push(run(rival, folder)?);
+    for round in 0..RUNS {
+        // Each is the first of a round, and behind each other one, about as often.
+        for turn in 0..there.len() {
+            let index = (turn + round * TURN) % there.len();
+            times[index].push(run(there[index], folder)?);
         }
     }
     for (rival, mut times) in there.into_iter().zip(times) {

@@ -209,7 +209,8 @@ async fn a_journal_does_not_outlive_the_bytes_that_it_tells_of() {
     setup.max_tries = 1;
     leave(&setup, &server.url("/x"), &file, MIB as u64, "\"a\"");
     setup.get(&[server.url("/x")]).await.unwrap_err();
-    assert_eq!(setup.names(), ["file.part"]);
+    assert_eq!(setup.names(), ["file.part", "file.part.journal"]);
+    assert_eq!(fs::read(setup.folder.path().join("file.part.journal")).unwrap(), b"");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,4 +285,29 @@ async fn without_its_list_a_file_is_verified_as_a_whole() {
     assert_same(&setup.content(), &file);
     let asked = |target: &str| server.asked().iter().filter(|asked| asked.target == target).count();
     assert_eq!((asked("/busy/tree"), asked("/moved/tree")), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_file_of_another_program_is_left_alone() {
+    let file = pattern(MIB, 28);
+    let served = file.clone();
+    for has_ranges in [true, false] {
+        let served = served.clone();
+        let server = Liar::start(move |asked| match has_ranges {
+            true => serve(asked, &served, TAG),
+            false => vec![head("200 OK", served.len(), TAG), Act::Send(served.clone())],
+        })
+        .await;
+        let mut setup = Setup::new();
+        let (part, url) = (setup.folder.path().join("file.part"), [server.url("/x")]);
+        fs::write(&part, "of a browser").unwrap();
+        let failure = setup.get(&url).await.unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Usage, "{failure}");
+        assert_eq!(fs::read(&part).unwrap(), b"of a browser");
+        assert_eq!(setup.names(), ["file.part"]);
+        setup.force = true;
+        setup.get(&url).await.unwrap();
+        assert_same(&setup.content(), &file);
+        assert_eq!(setup.names(), ["file"]);
+    }
 }

@@ -63,8 +63,12 @@ impl Retries {
         self.failed = self.failed.saturating_add(1);
         let asked = failure.retry_after().unwrap_or_default();
         let is_last = self.max_tries > 0 && self.failed >= self.max_tries;
-        if !failure.is_transient() || asked > MOST_PATIENCE {
+        if !failure.is_transient() {
             return Err(failure);
+        }
+        if asked > MOST_PATIENCE {
+            let minutes = asked.as_secs() / 60;
+            return Err(failure.with_words(&format!("it asks for {minutes} minutes of patience")));
         }
         if is_last {
             return Err(failure.with_words(&format!("given up after {} attempts", self.failed)));
@@ -112,6 +116,15 @@ mod tests {
         retries.progressed();
         retries.after(passing(), 0).unwrap();
         assert!(retries.after(passing(), 0).is_err());
+    }
+
+    #[test]
+    fn who_asks_for_too_much_patience_is_given_up_and_it_is_said() {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, "86400".parse().unwrap())]);
+        let (url, status) = ("http://host".parse().unwrap(), http::StatusCode::SERVICE_UNAVAILABLE);
+        let failure = Failure::status(&url, status, &headers, Timestamp(0));
+        let given_up = Retries::new(0).after(failure, 0).unwrap_err().to_string();
+        assert!(given_up.ends_with("it asks for 1440 minutes of patience"), "{given_up}");
     }
 
     #[test]

@@ -212,8 +212,15 @@ impl Getter {
         if self.is_here(attempt, &known, &target).await? {
             return Ok(());
         }
-        let opened = target.clone();
-        let part = blocking(move || PartFile::open(&opened)).await?;
+        let (opened, is_replaced) = (target.clone(), self.force || known.groups.is_some());
+        let part = blocking(move || {
+            let part = PartFile::open(&opened)?;
+            if !is_replaced {
+                open::refuse_foreign(&opened, &part)?;
+            }
+            Ok::<_, Failure>(part)
+        })
+        .await?;
         match known.facts.length {
             Some(_) if known.facts.has_ranges && attempt.has_ranges && known.tells_changes() => {
                 Box::pin(self.in_ranges(attempt, known, target, part)).await
@@ -350,7 +357,7 @@ impl Getter {
             match check_digests(work.part.path(), work.length, &digests, stop) {
                 Err(failure) if failure.kind() == FailureKind::Verification => {
                     // Nobody knows which bytes are wrong: none of them may serve again.
-                    journal::forget_durably(&path)?;
+                    journal::empty(&path)?;
                     return Err(failure);
                 }
                 checked => checked?,

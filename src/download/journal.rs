@@ -236,18 +236,20 @@ pub fn forget(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
-/// The bytes that it tells of are about to change: it has to be gone before they do, whatever happens
-/// then.
+/// The bytes that it tells of are about to change: what it says has to be gone before they do,
+/// whatever happens then. An empty one is left, which says that the part file is no other
+/// program's.
 ///
 /// # Errors
 /// The disk.
-pub fn forget_durably(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
+pub fn empty(path: &Path) -> Result<(), Failure> {
+    let emptied = match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed
-            .and_then(|()| sync_folder_of(path))
-            .map_err(|error| Failure::disk("remove", path, error)),
-    }
+        removed => removed.and_then(|()| sync_folder_of(path)),
+    };
+    emptied
+        .and_then(|()| File::create_new(path).map(|_| ()))
+        .map_err(|error| Failure::disk("empty", path, error))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::plan::{Plan, Spans};
 use super::source::{Facts, RangeFailure};
 use super::verify::matching_groups;
 use super::{Destination, Download};
+use crate::client::failure::Failure;
 use crate::protocol::tree::VerifiedGroups;
 
 /// What an earlier run left, as far as one can know before the server was asked.
@@ -43,6 +44,19 @@ pub(super) fn guess(download: &Download, given: Option<&Path>) -> Option<PathBuf
         Some(file) => Some(file.to_owned()),
         None => named().map(PathBuf::from),
     }
+}
+
+/// Refuses a part file that has something and no journal: other programs use that name, too.
+///
+/// # Errors
+/// It is one, or the disk.
+pub(super) fn refuse_foreign(target: &Path, part: &PartFile) -> Result<(), Failure> {
+    if part.length()? == 0 || journal_path(target).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let part = part.path().display();
+    let message = format!("{part} is there, and not from an earlier run; --force replaces it");
+    Err(Failure::usage(message))
 }
 
 /// How the local files serve as a start.
@@ -89,7 +103,7 @@ pub(super) fn start(
         }
         _ => {}
     }
-    journal::forget_durably(&journal_path(target))?;
+    journal::empty(&journal_path(target))?;
     part.allocate(subject.length)?;
     let Some(groups) = groups else { return Ok(Start { present: Spans::default(), note }) };
     let mut present = Spans::default();
@@ -129,7 +143,7 @@ pub(super) fn anew(
             return Err(RangeFailure::Changed(how.to_owned()));
         }
     }
-    journal::forget_durably(&journal)?;
+    journal::empty(&journal)?;
     part.clear()?;
     Ok(facts.length.map_or(Ok(()), |length| part.allocate(length))?)
 }

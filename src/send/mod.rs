@@ -133,9 +133,12 @@ impl Sender {
     }
 }
 
-/// What a path is in words.
+/// What a path is in words, in one line.
 pub fn shown_name(path: &Path) -> String {
-    if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() }
+    if is_stdin(path) {
+        return "standard input".to_owned();
+    }
+    path.to_string_lossy().replace(char::is_control, "\u{FFFD}")
 }
 
 fn is_stdin(path: &Path) -> bool {
