@@ -3,6 +3,7 @@
 //! One port speaks HTTP/1.1 and, to clients that begin with its preface, HTTP/2 without TLS.
 
 mod activity;
+mod again;
 mod announce;
 mod beside;
 mod body;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::activity::{Activity, Rest, WatchedBody};
+use self::again::polled_again;
 use self::handle::Handler;
 use self::interim::{InterimLine, InterimStream};
 use self::location::Locations;
@@ -176,7 +178,7 @@ impl Serving {
             // hyper's own timeout covers neither the bytes that tell the version of HTTP nor
             // HTTP/2.
             tokio::select! {
-                ended = connection.as_mut() => return log_end(ended),
+                ended = polled_again(connection.as_mut()) => return log_end(ended),
                 () = closing.cancelled() => {}
                 rest = activity.ends(first, idle, unread) => {
                     if rest == Rest::Stalled {
