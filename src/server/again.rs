@@ -3,7 +3,8 @@
 //! hyper wakes the task of a connection for each piece of content that it hands on, from inside that
 //! task. tokio then puts the task at the end of a queue and wakes another thread, which may come to
 //! steal it: a `futex` and an `eventfd` for each 128 KiB, and content that moves from one core's
-//! cache to the other's. What it saves: see `benches/README.md`.
+//! cache to the other's. (64 PATCHes of 8 MiB: from 3960 to 2220 writes to an `eventfd`, and from 3820
+//! to 2790 switches of context; means of two turns each.)
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -3,7 +3,8 @@
 //! Bytes that were written lie in the page cache until a sync, and a disk that waits meanwhile has all of
 //! them to write while the client waits for its answer. So as soon as there is something worth it, and
 //! no sync runs, one is begun on a thread of its own. The disk sets the pace: while one runs, more
-//! piles up for the next. What it saves: see `benches/README.md`.
+//! piles up for the next. (One upload of 1 GiB onto ext4: from 461 to 750 MB/s; in PATCHes of 8 MiB from
+//! 420 to 594 MB/s; means of three and four turns each.)
 
 use std::fs::File;
 use std::io;
