@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use self::buffers::Buffers;
@@ -56,6 +57,8 @@ struct Shared {
     readers: AtomicUsize,
     buffers: Arc<Buffers>,
     pace: Arc<Pace>,
+    /// For syncs that nobody waits for yet.
+    ahead: Arc<Semaphore>,
 }
 
 impl FileStore {
@@ -73,7 +76,9 @@ impl FileStore {
         let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
         let (room, readers, buffers, pace) = Default::default();
-        let shared = Shared { folder, durability, min_free_bytes, room, readers, buffers, pace };
+        let ahead = Arc::new(Semaphore::new(ahead::MOST_AT_ONCE));
+        let shared =
+            Shared { folder, durability, min_free_bytes, room, readers, buffers, pace, ahead };
         Ok(Self { shared: Arc::new(shared) })
     }
 }

@@ -84,8 +84,9 @@ impl DataWriter for FileWriter {
         Box::pin(async move {
             let bytes = count(&pieces);
             self.run(Waits::Seldom, move |work| work.write(pieces)).await?;
-            let Some(file) = self.work.as_ref().and_then(Work::file_to_sync) else { return Ok(()) };
-            let synced = self.ahead.wrote(file, bytes).await;
+            let Some(work) = &self.work else { return Ok(()) };
+            let Some(file) = work.file_to_sync() else { return Ok(()) };
+            let synced = self.ahead.wrote(file, bytes, &work.shared.ahead).await;
             self.synced(synced)
         })
     }
