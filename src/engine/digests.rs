@@ -1,5 +1,5 @@
-//! What is computed over content while it is written, off the async threads: the BLAKE3 tree of
-//! the upload, and the checksum that this content has to have.
+//! What is computed over content while it is written: the BLAKE3 tree of the upload, and the checksum
+//! that this content has to have. In place what is soon done, else off the async threads.
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;

@@ -28,7 +28,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,6 +50,8 @@ const HTTP2_CONNECTION_WINDOW: u32 = 4 << 20;
 const HTTP2_BEGIN: &[u8; 3] = b"PRI";
 /// How long the listener rests after it could not accept, as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What is left of a timeout at least, so that looking again and again costs little.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a connection on which nothing is under way has to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -159,6 +161,7 @@ impl Serving {
                 Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, running)))
             }
         });
+        let accepted = Instant::now();
         let (builders, closing) = (Arc::clone(&self.builders), self.closing.clone());
         let (first, unread) = (self.header_timeout, self.idle_timeout);
         // The end of an answer may still be on its way.
@@ -170,6 +173,8 @@ impl Serving {
                 () = closing.cancelled() => return,
                 () = sleep(first) => return,
             };
+            // The peer has this long for its first request as a whole.
+            let first = first.saturating_sub(accepted.elapsed()).max(LEAST_PATIENCE);
             // A peer that does not read what it asked for must not hold what is kept for it.
             let stream = InterimStream::new(stream, interim_line);
             let mut stream = Box::pin(TimeoutStream::new(stream));

@@ -150,7 +150,7 @@ impl Shared {
 
 impl DataStore for FileStore {
     fn writer(&self, id: UploadId, offset: u64) -> StoreFuture<'_, Box<dyn DataWriter>> {
-        // Opening waits for the first write: one hop to another thread does both.
+        // The file is opened by the first write: most appends need no other call for it.
         let writer = FileWriter::new(Arc::clone(&self.shared), id, offset);
         Box::pin(async { Ok(Box::new(writer) as Box<dyn DataWriter>) })
     }

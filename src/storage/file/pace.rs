@@ -7,14 +7,21 @@
 //! time by `spawn_blocking`, 1.2 s by `block_in_place`, 0.95 s in place.) But the kernel makes
 //! those wait who write faster than the disk takes it, and a folder may have to be read. So work
 //! that is usually quick is timed. Once some of it waited, all of it goes to other threads until none
-//! waits any more: an async thread is held up once or twice, not each time.
+//! waits any more.
+//!
+//! While it waits, the async thread that it holds up may be the one that looks after all sockets, and
+//! nobody would wake another one for that. So one thread is always left free of such work, and a
+//! thread of ours looks on: it wakes that one when work in place takes long, and sends all other work
+//! elsewhere meanwhile. A disk that hangs holds others up for two of its ticks.
 //!
 //! Work that always waits (a sync) never runs here.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 /// Work that took longer waited for something; a batch takes a tenth of it. Once may be chance: the
@@ -26,6 +33,8 @@ const SOON: Duration = Duration::from_millis(100);
 const VERY_SLOW: Duration = Duration::from_millis(25);
 /// For how long no work is done in place after some waited.
 const CAUTION: Duration = Duration::from_secs(1);
+/// How often it is looked whether work in place gets on.
+const TICK: Duration = VERY_SLOW;
 
 /// How work behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +53,42 @@ pub(super) struct Pace {
     slow_at: AtomicU64,
     /// Until when no work is done in place, likewise.
     careful_until: AtomicU64,
+    in_place: AtomicUsize,
+    /// How much work in place has ended.
+    ended: AtomicU64,
+    watch: OnceLock<Watch>,
+}
+
+/// The thread that looks on.
+#[derive(Debug)]
+struct Watch {
+    /// `None` when it could not be started: then nothing runs in place.
+    thread: Option<Thread>,
+    is_asleep: Arc<AtomicBool>,
+    /// How much may run in place at once.
+    most: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        let (slow_at, careful_until) = Default::default();
         // So that nothing seems to have been slow at the very start.
         let begin = Instant::now().checked_sub(SOON).unwrap_or_else(Instant::now);
-        Self { begin, slow_at, careful_until }
+        Self {
+            begin,
+            slow_at: AtomicU64::default(),
+            careful_until: AtomicU64::default(),
+            in_place: AtomicUsize::default(),
+            ended: AtomicU64::default(),
+            watch: OnceLock::default(),
+        }
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        if let Some(thread) = self.watch.get().and_then(|watch| watch.thread.as_ref()) {
+            thread.unpark();
+        }
     }
 }
 
@@ -66,10 +103,29 @@ impl Pace {
         if waits == Waits::ForTheDisk {
             return spawn_blocking(work).await.ok();
         }
-        if self.is_careful() {
-            return spawn_blocking(move || self.timed(work)).await.ok();
+        match self.place() {
+            Some(_place) => Some(self.timed(work)),
+            None => spawn_blocking(move || self.timed(work)).await.ok(),
         }
-        Some(self.timed(work))
+    }
+
+    /// Leave to run in place until it is dropped.
+    fn place(self: &Arc<Self>) -> Option<Place> {
+        if self.is_careful() {
+            return None;
+        }
+        let watch = self.watch.get_or_init(|| Watch::start(self));
+        if self.in_place.fetch_add(1, Ordering::SeqCst) >= watch.most {
+            self.in_place.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
+        let place = Place(Arc::clone(self));
+        if watch.is_asleep.load(Ordering::SeqCst)
+            && let Some(thread) = &watch.thread
+        {
+            thread.unpark();
+        }
+        Some(place)
     }
 
     fn is_careful(&self) -> bool {
@@ -95,17 +151,79 @@ impl Pace {
     }
 }
 
+struct Place(Arc<Pace>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+        self.0.in_place.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Watch {
+    fn start(pace: &Arc<Pace>) -> Self {
+        let runtime = Handle::current();
+        let most = runtime.metrics().num_workers().saturating_sub(1);
+        let is_asleep = Arc::new(AtomicBool::new(false));
+        let (pace, asleep) = (Arc::downgrade(pace), Arc::clone(&is_asleep));
+        let started = (most > 0).then(|| {
+            let name = thread::Builder::new().name("pace".to_owned());
+            name.spawn(move || look_on(&pace, &asleep, &runtime))
+        });
+        let thread = match started {
+            Some(Ok(started)) => Some(started.thread().clone()),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "no thread for looking on; writing takes longer");
+                None
+            }
+            None => None,
+        };
+        let most = if thread.is_some() { most } else { 0 };
+        Self { thread, is_asleep, most }
+    }
+}
+
+/// Looks on until there is no pace any more.
+fn look_on(pace: &Weak<Pace>, is_asleep: &AtomicBool, runtime: &Handle) {
+    let mut before = None;
+    loop {
+        {
+            let Some(pace) = pace.upgrade() else { return };
+            let now = pace.ended.load(Ordering::SeqCst);
+            let is_at_work = pace.in_place.load(Ordering::SeqCst) > 0;
+            if is_at_work && before == Some(now) {
+                pace.took(VERY_SLOW);
+                // Wakes a thread that has nothing to do, which then looks after the sockets.
+                drop(runtime.spawn(async {}));
+            }
+            if !is_at_work && before == Some(now) {
+                is_asleep.store(true, Ordering::SeqCst);
+                if pace.in_place.load(Ordering::SeqCst) == 0 {
+                    drop(pace);
+                    thread::park();
+                }
+                is_asleep.store(false, Ordering::SeqCst);
+            }
+            before = Some(now);
+        }
+        thread::sleep(TICK);
+    }
+}
+
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::thread::{current, sleep};
+
+    use tokio::task::yield_now;
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn work_moves_to_other_threads_while_some_waits() {
         let (pace, here) = (Arc::new(Pace::default()), current().id());
         let run = |work: fn()| {
@@ -124,6 +242,12 @@ mod tests {
         assert_ne!(synced, Some(here));
     }
 
+    #[tokio::test]
+    async fn the_only_thread_is_left_free() {
+        let (pace, here) = (Arc::new(Pace::default()), current().id());
+        assert_ne!(pace.run(Waits::Seldom, || current().id()).await, Some(here));
+    }
+
     #[test]
     fn one_hiccup_is_no_wait_and_two_are() {
         let pace = Pace::default();
@@ -134,5 +258,45 @@ mod tests {
         let pace = Pace::default();
         pace.took(VERY_SLOW);
         assert!(pace.is_careful());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn others_are_served_while_work_in_place_hangs() {
+        let pace = Arc::new(Pace::default());
+        let (go_on, gone_on) = mpsc::channel::<()>();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let hanging = Arc::clone(&pace);
+        // It runs on the thread that looks after the sockets: that told it of the connection.
+        let hang = tokio::spawn(async move {
+            listener.accept().await.unwrap();
+            hanging.run(Waits::Seldom, move || gone_on.recv()).await.unwrap().unwrap();
+            listener
+        });
+        let another = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = another.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            another.accept().await.unwrap();
+        });
+        let (told, tell) = mpsc::channel();
+        let looking = Arc::clone(&pace);
+        thread::spawn(move || {
+            std::net::TcpStream::connect(address).unwrap();
+            while looking.in_place.load(Ordering::SeqCst) == 0 {
+                sleep(Duration::from_millis(1));
+            }
+            std::net::TcpStream::connect(at).unwrap();
+            let begin = Instant::now();
+            while !served.is_finished() && begin.elapsed() < Duration::from_secs(20) {
+                sleep(Duration::from_millis(1));
+            }
+            told.send((served.is_finished(), looking.is_careful())).unwrap();
+            go_on.send(()).unwrap();
+        });
+        hang.await.unwrap();
+        assert_eq!(tell.recv().unwrap(), (true, true));
+        while pace.in_place.load(Ordering::SeqCst) > 0 {
+            yield_now().await;
+        }
     }
 }

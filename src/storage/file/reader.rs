@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
+use tokio::task::coop::consume_budget;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Shared;
@@ -151,6 +152,8 @@ impl FileReader {
     }
 
     async fn next(&mut self) -> Result<Bytes, StorageError> {
+        // What is cached never waits: a loop over it would hold its thread up to the end.
+        consume_budget().await;
         if self.has_failed {
             return Err(self.fail(Failure::Closed));
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
+use tokio::sync::oneshot;
 
 use super::Shared;
 use super::ahead::Ahead;
@@ -14,6 +15,8 @@ use crate::protocol::id::UploadId;
 use crate::storage::folder::sync_folder;
 use crate::storage::{DataWriter, Durability, Failure, StorageError, StoreFuture};
 
+/// To cut off more than this may take long.
+const QUICKLY_CUT_BYTES: u64 = 8 << 20;
 /// The pieces that one system call may take (Linux: `IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
@@ -70,6 +73,21 @@ impl FileWriter {
         done
     }
 
+    /// How the next write behaves. The first one cuts off what lies behind the offset.
+    async fn waits(&mut self) -> Result<Waits, StorageError> {
+        if self.work.as_ref().is_none_or(|work| work.is_cut) {
+            return Ok(Waits::Seldom);
+        }
+        let (tell, told) = oneshot::channel();
+        self.run(Waits::Seldom, move |work| {
+            let _ = tell.send(work.scratch_bytes());
+            Ok(())
+        })
+        .await?;
+        let is_long = told.await.is_ok_and(|scratch| scratch > QUICKLY_CUT_BYTES);
+        Ok(if is_long { Waits::ForTheDisk } else { Waits::Seldom })
+    }
+
     /// Nothing is known of the disk after a sync that failed.
     fn synced(&mut self, synced: io::Result<()>) -> Result<(), StorageError> {
         synced.map_err(|source| {
@@ -83,7 +101,8 @@ impl DataWriter for FileWriter {
     fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let bytes = count(&pieces);
-            self.run(Waits::Seldom, move |work| work.write(pieces)).await?;
+            let waits = self.waits().await?;
+            self.run(waits, move |work| work.write(pieces)).await?;
             let Some(work) = &self.work else { return Ok(()) };
             let Some(file) = work.file_to_sync() else { return Ok(()) };
             let synced = self.ahead.wrote(file, bytes, &work.shared.ahead).await;
@@ -102,12 +121,12 @@ impl DataWriter for FileWriter {
     }
 
     fn write_and_commit(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
-        let durability = self.work.as_ref().map(|work| work.shared.durability);
-        let waits = match durability {
-            Some(Durability::Process) => Waits::Seldom,
-            Some(Durability::PowerLoss) | None => Waits::ForTheDisk,
-        };
         Box::pin(async move {
+            let durability = self.work.as_ref().map(|work| work.shared.durability);
+            let waits = match durability {
+                Some(Durability::Process) => self.waits().await?,
+                Some(Durability::PowerLoss) | None => Waits::ForTheDisk,
+            };
             let write = move |work: &mut Work| {
                 work.write(pieces)?;
                 work.commit()
@@ -146,6 +165,12 @@ impl Work {
         self.end = self.end.saturating_add(bytes);
         self.needs_sync = true;
         Ok(())
+    }
+
+    /// The bytes that lie behind the offset.
+    fn scratch_bytes(&self) -> u64 {
+        let found = fs::metadata(self.shared.path(self.id));
+        found.map_or(0, |found| found.len()).saturating_sub(self.end)
     }
 
     fn fail(&self, failure: Failure) -> StorageError {

@@ -215,6 +215,7 @@ impl Committer {
                 }
             };
             let committed = changes.after.clone();
+            committed.keys().for_each(|id| self.known.recent.begin(*id));
             let are_many = self.known.pending.add(changes, number);
             // Behind that: what is forgotten again is found there.
             for (id, after) in committed {

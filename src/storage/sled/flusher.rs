@@ -1,5 +1,6 @@
-//! Has the database write to its files what it holds in memory, now and then: the less is left, the
-//! shorter is the next start.
+//! Two threads that work for the database behind its users: one makes the changes that the journal has
+//! and the database not yet; one has it write to its files what it holds in memory, now and then: the
+//! less is left, the shorter is the next start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +31,7 @@ struct State {
 
 impl Flusher {
     pub(super) fn of(database: Arc<Database>) -> std::io::Result<Self> {
-        Self::start(INTERVAL, move || {
+        Self::start("records-flush", INTERVAL, move || {
             if let Err(error) = database.flush() {
                 // The journal has all that matters.
                 tracing::warn!(%error, "the database of the records could not be flushed");
@@ -40,7 +41,7 @@ impl Flusher {
 
     /// Has the database follow the journal.
     pub(super) fn following(database: Arc<Database>, known: Arc<Known>) -> std::io::Result<Self> {
-        Self::start(BEHIND, move || {
+        Self::start("records-follow", BEHIND, move || {
             if let Err(error) = known.pending.settle(&database) {
                 tracing::error!(%error, "{NOT_MADE}");
             }
@@ -48,11 +49,15 @@ impl Flusher {
     }
 
     /// Calls `flush` behind each [`Self::wake`], but not more often than that.
-    fn start(interval: Duration, flush: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+    fn start(
+        name: &str,
+        interval: Duration,
+        flush: impl FnMut() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let thread = thread::Builder::new()
-            .name("records-flush".to_owned())
+            .name(name.to_owned())
             .spawn(move || run(&shared, interval, flush))?;
         Ok(Self { state, thread: Some(thread) })
     }
@@ -115,7 +120,7 @@ mod tests {
             let _ = began.send(Instant::now());
             let _ = ends.recv();
         };
-        let flusher = Flusher::start(interval, flush).unwrap();
+        let flusher = Flusher::start("test", interval, flush).unwrap();
         // Goes before the flusher, which waits for its thread.
         let end = end;
         flusher.wake();

@@ -31,6 +31,8 @@ const SHA256: u8 = b's';
 pub(super) struct Changes {
     /// Keys, and their values; `None` removes one.
     writes: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What was put into those at least once, in bytes.
+    bytes: usize,
     /// The records as they will be.
     pub(super) after: HashMap<UploadId, Option<Stored>>,
 }
@@ -60,13 +62,21 @@ impl Changes {
     }
 
     fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let bytes = key.len().saturating_add(value.map_or(0, <[u8]>::len));
+        self.bytes = self.bytes.saturating_add(bytes);
         self.writes.insert(key.to_vec(), value.map(<[u8]>::to_vec));
     }
 
     /// Adds changes that come after these.
     pub(super) fn merge(&mut self, later: Self) {
+        self.bytes = self.bytes.saturating_add(later.bytes);
         self.writes.extend(later.writes);
         self.after.extend(later.after);
+    }
+
+    /// The bytes of all that was put in, some perhaps more than once.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there is nothing to be made.

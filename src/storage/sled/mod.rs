@@ -4,8 +4,8 @@
 //!
 //! - Seven or more `flush_async` at once hang for ever, and `flush` ends in `sync_file_range`, which
 //!   the loss of power can undo. So no save rests on it: one thread takes the saves that wait, appends
-//!   them to the journal, which is synced once for all (group commit), and then puts them into sled,
-//!   which is flushed in the background. A base of the journal is what sled tells, though: from then
+//!   them to the journal, which is synced once for all (group commit). sled follows it, and is flushed,
+//!   in the background. A base of the journal is what sled tells, though: from then
 //!   on the older records are those that it had.
 //! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or brought
 //!   up to the journal, when it is opened (`recover`).
@@ -130,13 +130,14 @@ impl SledStore {
         doing: &'static str,
         look: impl FnOnce(&sled::Db, &Known) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let database = Arc::clone(&self.database);
-        let settled = move |tree: &sled::Db, known: &Known| {
-            let settled = known.pending.settle(&database);
-            settled.map_err(|failure| StorageError::new(doing, None, failure))?;
-            look(tree, known)
-        };
-        self.look(doing, settled).await
+        let (database, known) = (Arc::clone(&self.database), Arc::clone(&self.known));
+        let died = |_| StorageError::new(doing, None, Failure::Closed);
+        let looked = spawn_blocking(move || {
+            // Not inside of `with`, which does not nest.
+            known.pending.settle(&database)?;
+            database.with(|database| Ok(look(database, &known)))
+        });
+        looked.await.map_err(died)?.map_err(|failure| StorageError::new(doing, None, failure))?
     }
 
     /// Runs a look into the database on a thread for it. It may be behind what is known.

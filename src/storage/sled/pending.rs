@@ -16,6 +16,8 @@ use crate::storage::{Failure, Stored};
 
 /// The records that wait at most.
 const MAX_RECORDS: usize = 1024;
+/// The bytes of them and their keys.
+const MAX_BYTES: usize = 8 << 20;
 
 /// Changes on their way to the database.
 #[derive(Default)]
@@ -43,7 +45,7 @@ impl Pending {
         let mut state = self.state.lock();
         state.waiting.merge(changes);
         state.last = frame;
-        state.waiting.after.len() >= MAX_RECORDS
+        state.waiting.after.len() >= MAX_RECORDS || state.waiting.bytes() >= MAX_BYTES
     }
 
     /// The record, if it is among those that the database does not have as it is.

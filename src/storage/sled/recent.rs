@@ -32,6 +32,9 @@ struct Shard {
     old: HashMap<UploadId, Stored>,
     /// Counts the commits, so that a read that began before one is not kept.
     commits: u64,
+    /// Records whose next state may be seen by some and not by all yet: what is read meanwhile is not
+    /// kept, or it could be shown behind that.
+    under_way: usize,
 }
 
 impl Recent {
@@ -65,6 +68,7 @@ impl Recent {
         }
         if let Some(stored) = &read
             && shard.commits == commits
+            && shard.under_way == 0
         {
             shard.keep(stored.clone());
         }
@@ -77,9 +81,16 @@ impl Recent {
         self.shards.iter().map(|shard| count(&shard.lock())).sum()
     }
 
+    /// A new state of the record is about to be seen, and [`Self::committed`] follows.
+    pub(super) fn begin(&self, id: UploadId) {
+        let mut shard = self.shard(id).lock();
+        shard.under_way = shard.under_way.saturating_add(1);
+    }
+
     /// Shows what is durable now.
     pub(super) fn committed(&self, id: UploadId, now: Option<Stored>) {
         let mut shard = self.shard(id).lock();
+        shard.under_way = shard.under_way.saturating_sub(1);
         shard.commits = shard.commits.wrapping_add(1);
         shard.forget(id);
         if let Some(stored) = now {

@@ -68,7 +68,34 @@ async fn after_a_failed_sync_what_was_durable_is_shown_and_saves_go_on_elsewhere
     assert_eq!(store.list(None, 9).await.unwrap(), [durable, other]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_follows_the_journal_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), Durability::Process).unwrap();
+    store.save(upload(1), None).await.unwrap();
+    let begin = std::time::Instant::now();
+    let in_database = || store.database.with(|database| index::read(database, upload(1).id()));
+    let waits = || store.known.pending.find(upload(1).id()).is_some();
+    while in_database().unwrap().is_none() || waits() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "nobody made the change");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_while_a_commit_is_under_way_is_not_kept() {
+    let known = Known::default();
+    let old = Stored { upload: upload(1), version: Version(1) };
+    let new = Stored { upload: upload(1), version: Version(2) };
+    let id = upload(1).id();
+    known.recent.begin(id);
+    assert_eq!(known.recent.load(id, || Ok(Some(old.clone()))).unwrap(), Some(old));
+    assert_eq!(known.recent.len(), 0);
+    known.recent.committed(id, Some(new.clone()));
+    assert_eq!(known.find(id), Some(Some(new)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_a_commit_overtook_is_not_kept() {
     let recent = Recent::default();
     let id = upload(1).id();
