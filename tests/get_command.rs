@@ -181,6 +181,26 @@ async fn a_list_is_fetched_one_after_the_other_and_failures_do_not_stop_it() {
         assert_eq!(fs::read(folder.path().join(name)).unwrap(), format!("/{name}").as_bytes());
     }
     assert_eq!(errors(&output).lines().count(), 1, "{}", errors(&output));
+    let again = run(folder.path(), &["get", "-q", "-i", "list"]).await;
+    assert_eq!(errors(&again).lines().count(), 1, "what is there is done: {}", errors(&again));
+    fs::write(folder.path().join("a"), "another length").unwrap();
+    let again = run(folder.path(), &["get", "-q", "-i", "list"]).await;
+    assert_eq!(errors(&again).lines().count(), 2, "{}", errors(&again));
+    assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"another length");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_and_has_the_expected_digest_is_done() {
+    let server = Liar::start(|asked| serve(asked, b"content", "")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.url("/x");
+    let digest = format!("blake3:{}", blake3::hash(b"content"));
+    for (there, code) in [("content", 0), ("another", 2)] {
+        fs::write(folder.path().join("x"), there).unwrap();
+        let output = run(folder.path(), &["get", "-q", "--expect", &digest, &url]).await;
+        assert_eq!(output.status.code(), Some(code), "{}", errors(&output));
+        assert_eq!(fs::read(folder.path().join("x")).unwrap(), there.as_bytes());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,9 +91,9 @@ fn downloads(flags: &GetFlags, is_stdout: bool) -> Result<Vec<Download>, Failure
     if lists.len() > 1 && !is_folder && !is_stdout {
         return Err(Failure::usage("several files need a folder as --output"));
     }
-    let expect = flags.expect.clone();
+    let (expect, is_listed) = (flags.expect.clone(), flags.input.is_some());
     Ok(lists
         .into_iter()
-        .map(|urls| Download { urls, to: to.clone(), expect: expect.clone() })
+        .map(|urls| Download { urls, to: to.clone(), expect: expect.clone(), is_listed })
         .collect())
 }

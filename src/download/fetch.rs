@@ -51,6 +51,9 @@ pub struct Download {
     pub to: Destination,
     /// What its bytes have to be.
     pub expect: Option<Checksum>,
+    /// Whether it is one of a list: what is there, as long as on the server, is taken for what an
+    /// earlier run of the list brought.
+    pub is_listed: bool,
 }
 
 /// Fetches files.

@@ -67,6 +67,11 @@ impl Getter {
                 Ok(true)
             }
             Found::Other { .. } if self.force => Ok(false),
+            Found::Other { .. } if attempt.download.is_listed && has_length(target, known) => {
+                let message = "exists, as long as on the server: it is left as it is";
+                self.reporter.note(&attempt.name, message);
+                Ok(true)
+            }
             Found::Other { right } => {
                 let hint = right.map_or(String::new(), |right| {
                     format!(", and keeps the {right} bytes of it that are right")
@@ -76,6 +81,10 @@ impl Getter {
             }
         }
     }
+}
+
+fn has_length(target: &Path, known: &Known) -> bool {
+    target.metadata().is_ok_and(|found| Some(found.len()) == known.facts.length)
 }
 
 impl Sought {
@@ -97,6 +106,11 @@ impl Sought {
             return Err(Failure::usage(format!("{shown} {message}")));
         }
         let length = metadata.len();
+        let journal = journal_path(target);
+        if !part_path(target).exists() && journal.metadata().is_ok_and(|found| found.len() == 0) {
+            // A run was killed between giving the file its name and forgetting it.
+            journal::forget(&journal);
+        }
         if length >= LONG_BYTES && self.groups.is_some() {
             self.reporter.note(&self.name, "the file that is here is looked at first");
         }
@@ -109,7 +123,9 @@ impl Sought {
                 // It is what the server has, and that may not be what the person expects.
                 check_digests(target, length, &self.digests, stop)?;
             }
-            None if !self.was_finished(length) => return Ok(Found::Other { right: None }),
+            None if !self.was_finished(length) && !self.may_be_whole(length) => {
+                return Ok(Found::Other { right: None });
+            }
             None => match check_digests(target, length, &self.digests, stop) {
                 Ok(()) => {}
                 Err(failure) if failure.kind() == FailureKind::Verification => {
@@ -119,9 +135,14 @@ impl Sought {
             },
         }
         if !part_path(target).exists() {
-            journal::forget(&journal_path(target));
+            journal::forget(&journal);
         }
         Ok(Found::Whole { length })
+    }
+
+    /// Whether its digests can tell that it is what the server has.
+    fn may_be_whole(&self, length: u64) -> bool {
+        self.facts.length == Some(length) && !self.digests.is_empty()
     }
 
     /// Whether an earlier run was killed between giving this file its name and forgetting its

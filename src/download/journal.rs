@@ -196,11 +196,7 @@ impl Journal {
 
     fn begin(&mut self, record: &[u8]) -> io::Result<()> {
         let text = [&line(&self.subject), record].concat();
-        let new = beside(&self.path, ".new");
-        let mut file = File::create(&new)?;
-        file.write_all(&text)?;
-        file.sync_data()?;
-        fs::rename(&new, &self.path)?;
+        make(&self.path, &text, File::sync_data)?;
         sync_folder_of(&self.path)?;
         self.bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
         self.file = Some(Arc::new(OpenOptions::new().append(true).open(&self.path)?));
@@ -234,6 +230,7 @@ impl Journal {
 pub fn forget(path: &Path) {
     // One that is left behind is not believed without its part file.
     let _ = fs::remove_file(path);
+    let _ = fs::remove_file(new_path(path));
 }
 
 /// The bytes that it tells of are about to change: what it says has to be gone before they do,
@@ -243,13 +240,36 @@ pub fn forget(path: &Path) {
 /// # Errors
 /// The disk.
 pub fn empty(path: &Path) -> Result<(), Failure> {
-    let emptied = match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.and_then(|()| sync_folder_of(path)),
-    };
-    emptied
-        .and_then(|()| File::create_new(path).map(|_| ()))
-        .map_err(|error| Failure::disk("empty", path, error))
+    let found = path.symlink_metadata();
+    if found.as_ref().is_ok_and(|found| found.is_file() && found.len() == 0) {
+        return Ok(());
+    }
+    // The name never goes, or a kill would make the part file another program's.
+    let emptied = make(path, &[], |_| Ok(())).and_then(|()| match found {
+        Ok(_) => sync_folder_of(path),
+        Err(_) => Ok(()),
+    });
+    emptied.map_err(|error| Failure::disk("empty", path, error))
+}
+
+/// Makes a file with this text in place of any other; `secure` is called before it has the name.
+fn make(path: &Path, text: &[u8], secure: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    let new = new_path(path);
+    // One that an earlier run left, or a link that somebody else made.
+    let _ = fs::remove_file(&new);
+    let made = File::create_new(&new).and_then(|mut file| {
+        file.write_all(text)?;
+        secure(&file)?;
+        fs::rename(&new, path)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    made
+}
+
+fn new_path(path: &Path) -> PathBuf {
+    beside(path, ".new")
 }
 
 #[cfg(test)]
@@ -265,6 +285,31 @@ mod tests {
 
     fn spans(end: u64) -> Spans {
         Spans::from(vec![(0, end)])
+    }
+
+    #[test]
+    fn an_empty_journal_takes_the_place_of_any_other_and_is_written_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.part.journal");
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, new_path(&path)).unwrap();
+        empty(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        Journal::new(&path, subject(), spans(10)).written(spans(20)).unwrap();
+        assert!(load(&path).is_some());
+        for _ in 0..2 {
+            empty(&path).unwrap();
+            assert_eq!((fs::read(&path).unwrap(), load(&path)), (Vec::new(), None));
+        }
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        empty(&path).unwrap();
+        assert!(path.symlink_metadata().unwrap().is_file());
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        fs::write(new_path(&path), "").unwrap();
+        forget(&path);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the victim is left");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! All of this blocks; it is run on threads that may.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -85,9 +86,11 @@ pub(super) fn start(
             // What an earlier run took was not verified as it came.
             let mut present = Spans::default();
             matching_groups(groups, part.path(), (None, &mut present), stop)?;
+            part.allocate(length)?;
             return Ok(Start { note: kept(&present), present });
         }
         (Some((left, present)), _) if left.is_same(subject) && length == subject.length => {
+            part.allocate(length)?;
             return Ok(Start { present, note });
         }
         (Some((left, present)), _) if present.total() > 0 => {
@@ -104,7 +107,7 @@ pub(super) fn start(
         _ => {}
     }
     journal::empty(&journal_path(target))?;
-    part.allocate(subject.length)?;
+    make_room(target, part, subject.length)?;
     let Some(groups) = groups else { return Ok(Start { present: Spans::default(), note }) };
     let mut present = Spans::default();
     if length > 0 {
@@ -145,5 +148,15 @@ pub(super) fn anew(
     }
     journal::empty(&journal)?;
     part.clear()?;
-    Ok(facts.length.map_or(Ok(()), |length| part.allocate(length))?)
+    Ok(facts.length.map_or(Ok(()), |length| make_room(target, part, length))?)
+}
+
+/// Nothing is left behind for which there was no room.
+fn make_room(target: &Path, part: &PartFile, length: u64) -> Result<(), Failure> {
+    part.allocate(length).inspect_err(|_| {
+        if part.length().is_ok_and(|length| length == 0) {
+            let _ = fs::remove_file(part.path());
+            journal::forget(&journal_path(target));
+        }
+    })
 }

@@ -95,20 +95,24 @@ impl PartFile {
     /// # Errors
     /// The disk.
     pub fn allocate(&self, length: u64) -> Result<(), Failure> {
-        let failed = |error| Failure::disk("make room for", &self.path, error);
-        if self.is_in_memory() {
-            let lacking = length.saturating_sub(self.allocated().map_err(failed)?);
-            if self.free().map_err(failed)? < lacking {
-                return Err(failed(io::ErrorKind::StorageFull.into()));
-            }
-        } else if length > 0 {
-            match fallocate(&self.file, FallocateFlags::empty(), 0, length) {
-                // Some file systems cannot.
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(error) => return Err(failed(error.into())),
-            }
+        let before = self.length()?;
+        self.make_room(length).and_then(|()| self.file.set_len(length)).map_err(|error| {
+            // Some file systems keep what they found.
+            let _ = self.file.set_len(before);
+            let mib = length.div_ceil(1 << 20);
+            Failure::disk(&format!("make room for {mib} MiB in"), &self.path, error)
+        })
+    }
+
+    fn make_room(&self, length: u64) -> io::Result<()> {
+        if length == 0 || (self.is_in_memory() && self.has_plenty(length)?) {
+            return Ok(());
         }
-        self.file.set_len(length).map_err(failed)
+        match fallocate(&self.file, FallocateFlags::empty(), 0, length) {
+            // Some file systems cannot.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether making room would cost as much as filling it: tmpfs clears it then, a quarter of the
@@ -117,13 +121,13 @@ impl PartFile {
         fstatfs(&self.file).is_ok_and(|found| found.f_type == TMPFS_MAGIC)
     }
 
-    fn allocated(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.blocks().saturating_mul(BLOCK_BYTES))
-    }
-
-    fn free(&self) -> io::Result<u64> {
+    /// Whether there is twice the room that is lacking: others may need some meanwhile.
+    fn has_plenty(&self, length: u64) -> io::Result<bool> {
+        let there = self.file.metadata()?.blocks().saturating_mul(BLOCK_BYTES);
         let found = fstatvfs(&self.file)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        // One without a limit says that it has no blocks.
+        Ok(found.f_blocks == 0 || free / 2 >= length.saturating_sub(there))
     }
 
     /// Cuts it to this length.

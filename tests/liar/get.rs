@@ -70,7 +70,8 @@ impl Setup {
             stop: stop.clone(),
         };
         let urls = urls.iter().map(|url| Url::parse(url).unwrap()).collect();
-        Box::pin(getter.get(&Download { urls, to, expect: self.expect.clone() })).await
+        let (expect, is_listed) = (self.expect.clone(), false);
+        Box::pin(getter.get(&Download { urls, to, expect, is_listed })).await
     }
 
     /// The content of the file, which has to be there.

@@ -39,8 +39,9 @@ const LEFT_BEHIND: Duration = Duration::from_millis(200);
 const NEARLY_DONE: Duration = Duration::from_millis(200);
 /// … and within so many times that, in which another one would bring something worth it …
 const FIRST_BYTES: u32 = 3;
-/// … but not below this.
+/// … but neither below nor above this.
 const LEAST_NEARLY_DONE: Duration = Duration::from_millis(10);
+const MOST_NEARLY_DONE: Duration = Duration::from_secs(1);
 /// Without a tree, spans are cut at multiples of this many bytes.
 const PLAIN_GRAIN: u64 = 128 << 10;
 
@@ -105,7 +106,7 @@ pub struct Plan {
     vain: u32,
     /// When any claim moved last.
     moved: Duration,
-    /// How long the last request took to bring its first byte.
+    /// How long the quickest request took to be answered.
     first_byte: Option<Duration>,
     /// Whether it is our own doing that connections wait for each other.
     takes_turns: bool,
@@ -229,7 +230,7 @@ impl Plan {
             (*id, claim.clone(), Rating { pace, left_ms, is_hopeless: has_stalled || is_slow })
         });
         let nearly_done = self.first_byte.map_or(NEARLY_DONE, |first_byte| {
-            first_byte.saturating_mul(FIRST_BYTES).max(LEAST_NEARLY_DONE)
+            first_byte.saturating_mul(FIRST_BYTES).clamp(LEAST_NEARLY_DONE, MOST_NEARLY_DONE)
         });
         let nearly_done = u64::try_from(nearly_done.as_millis()).unwrap_or(u64::MAX);
         let worthwhile = rated.filter(|(_, claim, rating)| {
@@ -264,6 +265,11 @@ impl Plan {
         near.clamp(first, last.max(first))
     }
 
+    /// A request was answered after this time.
+    pub fn answered(&mut self, after: Duration) {
+        self.first_byte = Some(self.first_byte.map_or(after, |before| before.min(after)));
+    }
+
     /// Where a claim ends now; `None` when another connection took it over.
     pub fn end_of(&self, id: ClaimId) -> Option<u64> {
         self.claims.get(&id).map(|claim| claim.end)
@@ -295,9 +301,6 @@ impl Plan {
     fn moved(&mut self, id: ClaimId, bytes: u64, now: Duration) -> Option<Range<u64>> {
         let claim = self.claims.get_mut(&id)?;
         let start = claim.at;
-        if claim.came == 0 && bytes > 0 {
-            self.first_byte = Some(now.saturating_sub(claim.since));
-        }
         claim.at = start.saturating_add(bytes).min(claim.end);
         (claim.moved, claim.writing) = (now, 0);
         (self.vain, self.moved) = (0, now);

@@ -32,7 +32,7 @@ use crate::protocol::tree::VerifiedGroups;
 /// The journal is written so often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The part file is synced so often, for the case that the power fails …
-const SYNC_EVERY: Duration = Duration::from_secs(5);
+const SYNC_EVERY: Duration = Duration::from_secs(2);
 /// … and after so many bytes, so that the disk is at work from the beginning and little is left to do
 /// for the sync at the end.
 const SYNC_BYTES: u64 = 32 << 20;
@@ -155,7 +155,7 @@ impl Crew<'_> {
                 if !self.workers.is_empty()
                     && matches!(failure.kind(), FailureKind::Network | FailureKind::Status) =>
             {
-                if self.refusals.add(Instant::now()) {
+                if self.refusals.add(Instant::now(), failure.retry_after()) {
                     let left = self.workers.len();
                     let message = format!("{failure}; going on with {left} connections for now");
                     self.shared.progress.reporter().note(&self.shared.name, &message);
@@ -183,12 +183,15 @@ impl Default for Refusals {
 impl Refusals {
     const FIRST_PAUSE: Duration = Duration::from_secs(5);
     const MOST_DOUBLINGS: u32 = 6;
+    const MOST_ASKED: Duration = Duration::from_secs(3600);
 
-    /// One more. Whether it is the first one; those that come together count once.
-    fn add(&mut self, now: Instant) -> bool {
+    /// One more, which perhaps asks for a while. Whether it is the first one; those that come together
+    /// count once.
+    fn add(&mut self, now: Instant, asked: Option<Duration>) -> bool {
         if self.count == 0 || now >= self.until {
             let doublings = self.count.min(Self::MOST_DOUBLINGS);
-            self.until = now + Self::FIRST_PAUSE.saturating_mul(1 << doublings);
+            let pause = Self::FIRST_PAUSE.saturating_mul(1 << doublings);
+            self.until = now + pause.max(asked.unwrap_or_default().min(Self::MOST_ASKED));
             self.count = self.count.saturating_add(1);
             return self.count == 1;
         }
@@ -286,10 +289,14 @@ impl Keeper {
         let bytes = self.shared.progress.bytes();
         let is_due = bytes.saturating_sub(self.synced_bytes) >= SYNC_BYTES
             || now - self.synced_at >= SYNC_EVERY;
-        if !is_due || self.syncing.is_some() {
-            return Ok(());
+        if is_due && self.syncing.is_none() {
+            (self.synced_at, self.synced_bytes) = (now, bytes);
+            self.begin_sync();
         }
-        (self.synced_at, self.synced_bytes) = (now, bytes);
+        Ok(())
+    }
+
+    fn begin_sync(&mut self) {
         let (shared, journal) = (Arc::clone(&self.shared), Arc::clone(&self.journal));
         self.syncing = Some(spawn_blocking(move || {
             let synced = shared.plan.lock().checkpoint();
@@ -298,7 +305,6 @@ impl Keeper {
             let make_durable = journal.lock().synced(synced, written)?;
             make_durable()
         }));
-        Ok(())
     }
 
     /// Notes what is written.
@@ -319,6 +325,11 @@ impl Keeper {
         }
         if self.shared.plan.lock().is_complete() {
             return Ok(());
+        }
+        // Who stops it may shut the machine down next.
+        self.begin_sync();
+        if let Some(syncing) = self.syncing.take() {
+            joined(syncing).await?;
         }
         self.save().await
     }
@@ -343,12 +354,15 @@ mod tests {
         let begin = Instant::now();
         let mut refusals = Refusals { count: 0, until: begin };
         assert_eq!(refusals.most_more(), usize::MAX);
-        assert!(refusals.add(begin) && !refusals.add(begin), "it is told once");
+        assert!(refusals.add(begin, None) && !refusals.add(begin, None), "it is told once");
         assert_eq!((refusals.most_more(), refusals.until - begin), (1, Duration::from_secs(5)));
         for expected_s in [10, 20, 40, 80, 160, 320, 320] {
             let now = refusals.until;
-            assert!(!refusals.add(now) && !refusals.add(now));
+            assert!(!refusals.add(now, None) && !refusals.add(now, None));
             assert_eq!(refusals.until - now, Duration::from_secs(expected_s));
         }
+        let (now, asked) = (refusals.until, Duration::from_secs(400));
+        refusals.add(now, Some(asked));
+        assert_eq!(refusals.until - now, asked, "a server may ask for longer");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -122,6 +122,7 @@ impl Worker {
         let Some((number, source)) = usable.get(turn % usable.len().max(1)).copied() else {
             return Err(Failure::unusable("no server is left to ask").into());
         };
+        let asked = Instant::now();
         let opening = open_range(&shared.client, source, &granted.range, shared.length);
         let opened = tokio::select! {
             opened = opening => opened,
@@ -130,6 +131,7 @@ impl Worker {
         let is_only = usable.len() == 1;
         let why = match opened {
             Ok(part) => {
+                shared.plan.lock().answered(asked.elapsed());
                 let now = validator_of(&part.answer);
                 if number == shared.first_source || shared.is_mirror(&now) {
                     if source.validator().is_none() {
