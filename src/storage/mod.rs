@@ -18,6 +18,7 @@ pub mod folder;
 mod identity;
 pub mod journal;
 pub mod memory;
+mod pace;
 pub mod sled;
 
 use std::future::Future;

@@ -1,13 +1,12 @@
 //! Bytes in one plain file an upload: `<folder>/ab/<id>`, where `ab` are the id's first two digits
 //! (one folder for all makes creating files slow when there are many). Beside it lie its lists.
 //!
-//! File work that waits for the disk runs on tokio's blocking threads; see [`pace`]. The files are
+//! File work that waits for the disk runs on tokio's blocking threads; see [`super::pace`]. The files are
 //! what they seem: an administrator may copy a complete one away.
 
 mod ahead;
 mod buffers;
 mod lists;
-mod pace;
 mod parts;
 mod reader;
 pub mod survey;
@@ -27,10 +26,10 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use self::buffers::Buffers;
-use self::pace::Pace;
 use self::reader::FileReader;
 use self::writer::FileWriter;
 use super::folder::sync_folder;
+use super::pace::Pace;
 use super::{
     DataReader, DataStore, DataWriter, Durability, Failure, List, StorageError, StoreFuture,
 };

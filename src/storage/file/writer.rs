@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::ahead::Ahead;
-use super::pace::Waits;
 use crate::protocol::id::UploadId;
 use crate::storage::folder::sync_folder;
+use crate::storage::pace::Waits;
 use crate::storage::{DataWriter, Durability, Failure, StorageError, StoreFuture};
 
 /// To cut off more than this may take long.

@@ -36,6 +36,11 @@ impl Database {
         }
     }
 
+    /// Whether who uses it now would have to wait for somebody who reopens it.
+    pub(super) fn is_away(&self) -> bool {
+        self.open.is_locked_exclusive()
+    }
+
     /// Has sled write to its files what it holds in memory.
     pub(super) fn flush(&self) -> Result<(), Failure> {
         self.with(|database| guarded(|| database.flush()).map(|_| ()))

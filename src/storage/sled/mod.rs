@@ -42,6 +42,7 @@ pub use self::recover::REMEDY;
 use self::trust::Mark;
 use super::folder::DataFolder;
 use super::journal::Journal;
+use super::pace::{Pace, Waits};
 use super::{Durability, Failure, RecordStore, StorageError, StoreFuture, Stored, Version};
 use crate::protocol::id::UploadId;
 use crate::protocol::repr_digests::ReprDigests;
@@ -66,6 +67,7 @@ pub struct SledStore {
     requests: Option<mpsc::Sender<Message>>,
     committer: Option<thread::JoinHandle<Option<u64>>>,
     mark: Mark,
+    pace: Arc<Pace>,
 }
 
 impl SledStore {
@@ -111,7 +113,7 @@ impl SledStore {
             .spawn(move || committer.run(queue))
             .map_err(io)?;
         let (requests, committer) = (Some(requests), Some(committer));
-        Ok(Self { database, known, requests, committer, mark })
+        Ok(Self { database, known, requests, committer, mark, pace: Arc::default() })
     }
 
     async fn commit(&self, change: Change) -> Result<Version, StorageError> {
@@ -140,16 +142,14 @@ impl SledStore {
         looked.await.map_err(died)?.map_err(|failure| StorageError::new(doing, None, failure))?
     }
 
-    /// Runs a look into the database on a thread for it. It may be behind what is known.
-    async fn look<T: Send + 'static>(
-        &self,
-        doing: &'static str,
-        look: impl FnOnce(&sled::Db, &Known) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, StorageError> {
+    /// Most of the database is in memory, and a look at one record quick. It may be behind what is
+    /// known.
+    async fn load_from_database(&self, id: UploadId) -> Result<Option<Stored>, StorageError> {
         let (database, known) = (Arc::clone(&self.database), Arc::clone(&self.known));
-        let died = |_| StorageError::new(doing, None, Failure::Closed);
-        let looked = spawn_blocking(move || database.with(|database| Ok(look(database, &known))));
-        looked.await.map_err(died)?.map_err(|failure| StorageError::new(doing, None, failure))?
+        let waits = if database.is_away() { Waits::ForTheDisk } else { Waits::Seldom };
+        let load = move || database.with(|database| known.load(id, || index::read(database, id)));
+        let loaded = Arc::clone(&self.pace).run(waits, load).await.unwrap_or(Err(Failure::Closed));
+        loaded.map_err(|failure| StorageError::new("loading the record", Some(id), failure))
     }
 }
 
@@ -190,8 +190,7 @@ impl RecordStore for SledStore {
         if let Some(known) = self.known.find(id) {
             return Box::pin(async { Ok(known) });
         }
-        let doing = "loading the record";
-        Box::pin(self.look(doing, move |tree, known| load(tree, known, id, doing)))
+        Box::pin(self.load_from_database(id))
     }
 
     fn save(&self, upload: Upload, expected: Option<Version>) -> StoreFuture<'_, Version> {
@@ -228,7 +227,9 @@ impl RecordStore for SledStore {
                 }
                 let id = key.and_then(|(key, _)| id_at_end(&key));
                 let id = id.map_err(|failure| StorageError::new(doing, None, failure))?;
-                found.extend(load(tree, known, id, doing)?);
+                let loaded = known.load(id, || index::read(tree, id));
+                found
+                    .extend(loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))?);
             }
             Ok(found)
         }))
@@ -258,16 +259,6 @@ fn due(tree: &sled::Tree, now: Timestamp, max: usize) -> Result<Vec<UploadId>, F
         }
     }
     Ok(due)
-}
-
-fn load(
-    tree: &sled::Tree,
-    known: &Known,
-    id: UploadId,
-    doing: &'static str,
-) -> Result<Option<Stored>, StorageError> {
-    let loaded = known.load(id, || index::read(tree, id));
-    loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))
 }
 
 /// What sled said, told apart by whether it means that no room is left.
