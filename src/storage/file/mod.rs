@@ -54,6 +54,8 @@ struct Shared {
     room: Mutex<Option<(Instant, u64)>>,
     /// The readers that are open.
     readers: AtomicUsize,
+    /// The files that are open for writing.
+    writers: AtomicUsize,
     buffers: Arc<Buffers>,
     pace: Arc<Pace>,
     /// For syncs that nobody waits for yet.
@@ -74,10 +76,19 @@ impl FileStore {
     ) -> Result<Self, StorageError> {
         let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
-        let (room, readers, buffers, pace) = Default::default();
+        let (room, readers, writers, buffers, pace) = Default::default();
         let ahead = Arc::new(Semaphore::new(ahead::MOST_AT_ONCE));
-        let shared =
-            Shared { folder, durability, min_free_bytes, room, readers, buffers, pace, ahead };
+        let shared = Shared {
+            folder,
+            durability,
+            min_free_bytes,
+            room,
+            readers,
+            writers,
+            buffers,
+            pace,
+            ahead,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 }

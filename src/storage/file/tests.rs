@@ -1,6 +1,7 @@
 //! What is particular to this store; what every store does is in the contract.
 
 use std::fs::OpenOptions;
+use std::sync::atomic::Ordering;
 
 use super::*;
 
@@ -108,4 +109,30 @@ async fn parts_that_a_crash_left_half_released_are_joined_already() {
     store.join(whole, [5, 8].into()).await.unwrap();
     let mut reader = store.reader(whole, &Placement::Whole, 0..13).await.unwrap();
     assert_eq!(reader.read().await.unwrap(), vec![1; 13]);
+}
+
+#[tokio::test]
+async fn not_every_upload_that_trickles_holds_a_file_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path().join("data"), Durability::PowerLoss, 0).unwrap();
+    let ids = (0..400_u16).map(|number| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        UploadId::from_bytes(bytes)
+    });
+    let mut writers = Vec::new();
+    for id in ids {
+        writers.push((id, store.writer(id, 0).await.unwrap()));
+    }
+    for text in [&b"a"[..], b"b"] {
+        for (_, writer) in &mut writers {
+            writer.write(vec![Bytes::from_static(text)]).await.unwrap();
+            assert!(store.shared.writers.load(Ordering::Relaxed) <= 257);
+        }
+    }
+    for (id, mut writer) in writers {
+        writer.write_and_commit(vec![Bytes::from_static(b"c")]).await.unwrap();
+        assert_eq!(fs::read(store.shared.path(id)).unwrap(), b"abc");
+    }
+    assert_eq!(store.shared.writers.load(Ordering::Relaxed), 0);
 }

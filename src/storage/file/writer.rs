@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Buf as _, Bytes};
 use tokio::sync::oneshot;
@@ -17,6 +18,9 @@ use crate::storage::{DataWriter, Durability, Failure, StorageError, StoreFuture}
 
 /// To cut off more than this may take long.
 const QUICKLY_CUT_BYTES: u64 = 8 << 20;
+/// When more files are open, none is kept open for the next write: with uploads that trickle there
+/// would be two descriptors for each.
+const MANY_OPEN: usize = 256;
 /// The pieces that one system call may take (Linux: `IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
@@ -28,12 +32,31 @@ pub(super) struct FileWriter {
     ahead: Ahead,
 }
 
+/// A file that is open for writing, and counted.
+struct Open {
+    file: Arc<File>,
+    shared: Arc<Shared>,
+}
+
+impl Open {
+    fn new(file: File, shared: &Arc<Shared>) -> Self {
+        shared.writers.fetch_add(1, Ordering::Relaxed);
+        Self { file: Arc::new(file), shared: Arc::clone(shared) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.writers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What moves to the thread that writes, and back.
 struct Work {
     shared: Arc<Shared>,
     id: UploadId,
-    /// Closed at first, and while the peer stalls.
-    file: Option<Arc<File>>,
+    /// Closed at first, while the peer stalls, and between two writes when many are open.
+    file: Option<Open>,
     /// Where the next byte goes.
     end: u64,
     is_cut: bool,
@@ -157,13 +180,18 @@ impl Work {
         let io = |source| StorageError::io("writing the data", Some(id), source);
         // What is cut off gives room back.
         self.open()?;
-        let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
+        let Some(open) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let taken = self.shared.take_room(bytes);
-        let written = taken.and_then(|()| write_all_at(file, &mut pieces, self.end)).map_err(io);
+        let write = |()| write_all_at(&open.file, &mut pieces, self.end);
+        let written = taken.and_then(write).map_err(io);
         self.lacked_room = matches!(&written, Err(StorageError { failure: Failure::Full(_), .. }));
         written?;
         self.end = self.end.saturating_add(bytes);
         self.needs_sync = true;
+        if self.shared.writers.load(Ordering::Relaxed) > MANY_OPEN {
+            // As when the peer stalls.
+            self.file = None;
+        }
         Ok(())
     }
 
@@ -203,7 +231,7 @@ impl Work {
             self.cut(&file)?;
             self.is_cut = true;
         }
-        self.file = Some(Arc::new(file));
+        self.file = Some(Open::new(file, &self.shared));
         Ok(())
     }
 
@@ -240,7 +268,7 @@ impl Work {
     }
 
     fn file_to_sync(&self) -> Option<&Arc<File>> {
-        self.file.as_ref().filter(|_| self.has_to_sync())
+        self.file.as_ref().map(|open| &open.file).filter(|_| self.has_to_sync())
     }
 
     fn has_to_sync(&self) -> bool {
@@ -253,7 +281,7 @@ impl Work {
         }
         self.lacked_room = false;
         self.open()?;
-        let Some(file) = &self.file else { return Err(self.fail(Failure::Closed)) };
+        let Some(Open { file, .. }) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let io = |source| StorageError::io("syncing the data", Some(self.id), source);
         file.sync_data().map_err(io)?;
         if self.needs_folder_sync {
