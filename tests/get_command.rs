@@ -190,6 +190,18 @@ async fn a_list_is_fetched_one_after_the_other_and_failures_do_not_stop_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_does_not_take_what_has_another_digest_for_done() {
+    let digest = "Repr-Digest: sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:\r\n";
+    let server = Liar::start(move |asked| serve(asked, b"content", digest)).await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("list"), server.url("/x")).unwrap();
+    fs::write(folder.path().join("x"), "another").unwrap();
+    let output = run(folder.path(), &["get", "-q", "-i", "list"]).await;
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+    assert_eq!(fs::read(folder.path().join("x")).unwrap(), b"another");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_and_has_the_expected_digest_is_done() {
     let server = Liar::start(|asked| serve(asked, b"content", "")).await;
     let folder = tempfile::tempdir().unwrap();

@@ -67,7 +67,7 @@ impl Getter {
                 Ok(true)
             }
             Found::Other { .. } if self.force => Ok(false),
-            Found::Other { .. } if attempt.download.is_listed && has_length(target, known) => {
+            Found::Other { .. } if attempt.download.is_listed && may_be(target, known) => {
                 let message = "exists, as long as on the server: it is left as it is";
                 self.reporter.note(&attempt.name, message);
                 Ok(true)
@@ -83,8 +83,11 @@ impl Getter {
     }
 }
 
-fn has_length(target: &Path, known: &Known) -> bool {
-    target.metadata().is_ok_and(|found| Some(found.len()) == known.facts.length)
+/// Whether nothing tells that it is another file than the server has.
+fn may_be(target: &Path, known: &Known) -> bool {
+    known.groups.is_none()
+        && known.digests.is_empty()
+        && target.metadata().is_ok_and(|found| Some(found.len()) == known.facts.length)
 }
 
 impl Sought {
