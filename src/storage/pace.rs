@@ -22,17 +22,20 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 
-/// Work that took longer waited for something; a batch takes a tenth of it. Once may be chance: the
-/// core was needed elsewhere.
-const SLOW: Duration = Duration::from_millis(4);
+/// Work that took longer waited for something; a batch takes a hundredth to a tenth of it. Once may be
+/// chance: the core was needed elsewhere, which is mostly over after two or three of the kernel's time slices.
+const SLOW: Duration = Duration::from_millis(10);
 /// Twice within this time is none.
 const SOON: Duration = Duration::from_millis(100);
 /// Nor is this, even once.
 const VERY_SLOW: Duration = Duration::from_millis(25);
 /// For how long no work is done in place after some waited.
 const CAUTION: Duration = Duration::from_secs(1);
+/// How often a place is asked for, with others served in between: most work in place is done before
+/// another thread would have been woken.
+const TRIES: usize = 8;
 /// How often it is looked whether work in place gets on.
 const TICK: Duration = VERY_SLOW;
 
@@ -103,22 +106,23 @@ impl Pace {
         if waits == Waits::ForTheDisk {
             return spawn_blocking(work).await.ok();
         }
-        match self.place() {
-            Some(_place) => Some(self.timed(work)),
-            None => spawn_blocking(move || self.timed(work)).await.ok(),
+        for _ in 0..TRIES {
+            if self.is_careful() {
+                break;
+            }
+            if let Some(_place) = self.place() {
+                return Some(self.timed(work));
+            }
+            yield_now().await;
         }
+        spawn_blocking(move || self.timed(work)).await.ok()
     }
 
     /// Leave to run in place until it is dropped.
     fn place(self: &Arc<Self>) -> Option<Place> {
-        if self.is_careful() {
-            return None;
-        }
         let watch = self.watch.get_or_init(|| Watch::start(self));
-        if self.in_place.fetch_add(1, Ordering::SeqCst) >= watch.most {
-            self.in_place.fetch_sub(1, Ordering::SeqCst);
-            return None;
-        }
+        let count = |now: usize| (now < watch.most).then_some(now.saturating_add(1));
+        self.in_place.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).ok()?;
         let place = Place(Arc::clone(self));
         if watch.is_asleep.load(Ordering::SeqCst)
             && let Some(thread) = &watch.thread
@@ -219,8 +223,6 @@ mod tests {
     use std::sync::mpsc;
     use std::thread::{current, sleep};
 
-    use tokio::task::yield_now;
-
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,6 +242,18 @@ mod tests {
         assert_eq!(run(|| ()).await, Some(here));
         let synced = Arc::clone(&pace).run(Waits::ForTheDisk, || current().id()).await;
         assert_ne!(synced, Some(here));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_finds_the_place_taken_has_it_when_it_is_free_a_moment_later() {
+        let (pace, here) = (Arc::new(Pace::default()), current().id());
+        let place = pace.place();
+        assert!(place.is_some() && pace.place().is_none());
+        let run = Arc::clone(&pace).run(Waits::Seldom, || current().id());
+        let (ran, ()) = tokio::join!(run, async { drop(place) });
+        assert_eq!(ran, Some(here));
+        let _place = pace.place();
+        assert_ne!(Arc::clone(&pace).run(Waits::Seldom, || current().id()).await, Some(here));
     }
 
     #[tokio::test]

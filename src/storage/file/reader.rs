@@ -1,7 +1,7 @@
-//! Reads a range of the bytes of one upload. What is in the page cache is read where it is asked for;
-//! what is not, on a thread that may wait for the disk, and one piece ahead. While there are many
-//! readers pieces are small and none is read ahead, so that thousands of them that stall take little
-//! memory.
+//! Reads a range of the bytes of one upload. What is in the page cache is read where it is asked for,
+//! and so is the file opened ([`super::pace`]); what is not, is read on a thread that may wait for the
+//! disk, and one piece ahead. While there are many readers pieces are small and none is read ahead, so that
+//! thousands of them that stall take little memory.
 
 use std::fs::File;
 use std::io;
@@ -19,6 +19,7 @@ use super::Shared;
 use super::buffers::{BUFFER_BYTES, Buffer};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Placement;
+use crate::storage::pace::Waits;
 use crate::storage::{DataReader, Failure, StorageError, StoreFuture};
 
 /// The bytes that are read at once while there are many readers.
@@ -34,8 +35,6 @@ type Asked = JoinHandle<io::Result<Answered>>;
 
 /// What was read.
 struct Answered {
-    /// From where.
-    open: Open,
     piece: Buffer,
     /// Whether the disk was not needed for it.
     was_cached: bool,
@@ -64,7 +63,7 @@ struct Open {
 }
 
 impl FileReader {
-    /// Opens the bytes and reads the first piece, in one hop to another thread.
+    /// Opens the bytes and reads the first piece.
     pub(super) async fn open(
         shared: Arc<Shared>,
         id: UploadId,
@@ -107,12 +106,29 @@ impl FileReader {
         (length > 0).then_some(length)
     }
 
-    /// The next piece, if it can be had without waiting.
-    fn next_cached(&mut self) -> Option<Bytes> {
+    /// The file that has the next byte; `None` at the end of the range.
+    async fn open_next(&mut self) -> Result<Option<Open>, StorageError> {
         let offset = self.range.start;
-        let open = self.open.as_ref().filter(|open| open.range.contains(&offset))?;
+        if self.range.is_empty() {
+            return Ok(None);
+        }
+        if let Some(open) = self.open.as_ref().filter(|open| open.range.contains(&offset)) {
+            return Ok(Some(open.clone()));
+        }
+        let ((path, place), end) = (self.place(), self.range.end);
+        let whole = self.shared.path(self.id);
+        let pace = Arc::clone(&self.shared.pace);
+        let open = move || open_part(path, place, whole)?.with_bytes_up_to(end);
+        let opened = pace.run(Waits::Seldom, open).await;
+        let opened = opened.ok_or_else(|| self.fail(Failure::Closed))?;
+        self.open = Some(opened.map_err(|source| self.told(source))?);
+        Ok(self.open.clone())
+    }
+
+    /// The next piece, if it can be had without waiting.
+    fn next_cached(&mut self, open: &Open) -> Option<Bytes> {
         let mut piece = self.shared.buffers.take(self.next_length(&open.range)?);
-        if !piece.fill_from_cache(&open.file, offset.saturating_sub(open.range.start)) {
+        if !piece.fill_from_cache(&open.file, open.at(self.range.start)) {
             return None;
         }
         self.advance(piece.as_ref().len());
@@ -124,30 +140,19 @@ impl FileReader {
         self.range.start = self.range.start.saturating_add(length);
     }
 
-    /// Asks for the next piece on another thread; `None` at the end of the range.
-    fn ask(&mut self) -> Option<Asked> {
-        let Range { start: offset, end: range_end } = self.range;
-        let open = self.open.take().filter(|open| open.range.contains(&offset));
-        let (path, place) = match &open {
-            Some(open) => (PathBuf::new(), open.range.clone()),
-            None => self.place(),
-        };
-        let length = self.next_length(&place)?;
+    /// Asks for the next piece on another thread; `None` at the end of what this file has of the range.
+    fn ask(&mut self, open: Open) -> Option<Asked> {
+        let length = self.next_length(&open.range)?;
+        let at = open.at(self.range.start);
         self.advance(length);
         let shared = Arc::clone(&self.shared);
-        let whole = shared.path(self.id);
         Some(spawn_blocking(move || {
-            let open = match open {
-                Some(open) => open,
-                None => open_part(path, place, whole)?.with_bytes_up_to(range_end)?,
-            };
-            let at = offset.saturating_sub(open.range.start);
             let mut piece = shared.buffers.take(length);
             let was_cached = piece.fill_from_cache(&open.file, at);
             if !was_cached {
                 piece.fill(&open.file, at)?;
             }
-            Ok(Answered { open, piece, was_cached })
+            Ok(Answered { piece, was_cached })
         }))
     }
 
@@ -160,37 +165,39 @@ impl FileReader {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
+        let read = self.next_piece().await;
+        self.has_failed |= read.is_err();
+        read
+    }
+
+    async fn next_piece(&mut self) -> Result<Bytes, StorageError> {
         if self.ahead.is_none() {
-            if let Some(piece) = self.next_cached() {
+            let Some(open) = self.open_next().await? else { return Ok(Bytes::new()) };
+            if let Some(piece) = self.next_cached(&open) {
                 return Ok(piece);
             }
-            self.ahead = self.ask();
+            self.ahead = self.ask(open);
         }
         // It stays here while it is waited for: who drops this future loses no piece.
         let Some(asked) = &mut self.ahead else { return Ok(Bytes::new()) };
         let answered = asked.await;
         self.ahead = None;
-        match answered {
-            Ok(Ok(Answered { open, piece, was_cached })) => {
-                self.open = Some(open);
-                if !was_cached && !self.has_many_beside_it() {
-                    self.ahead = self.ask();
-                }
-                Ok(piece.into_bytes())
-            }
-            Ok(Err(source)) => {
-                self.has_failed = true;
-                Err(match source.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
-                        self.fail(Failure::Missing)
-                    }
-                    _ => StorageError::io(READING, Some(self.id), source),
-                })
-            }
-            Err(_) => {
-                self.has_failed = true;
-                Err(self.fail(Failure::Closed))
-            }
+        let answered = answered.map_err(|_| self.fail(Failure::Closed))?;
+        let Answered { piece, was_cached } = answered.map_err(|source| self.told(source))?;
+        let open = self.open.clone().filter(|open| open.range.contains(&self.range.start));
+        if !was_cached
+            && !self.has_many_beside_it()
+            && let Some(open) = open
+        {
+            self.ahead = self.ask(open);
+        }
+        Ok(piece.into_bytes())
+    }
+
+    fn told(&self, source: io::Error) -> StorageError {
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => self.fail(Failure::Missing),
+            _ => StorageError::io(READING, Some(self.id), source),
         }
     }
 
@@ -216,6 +223,11 @@ impl Drop for Count {
 }
 
 impl Open {
+    /// Where in the file this byte of the upload lies.
+    fn at(&self, offset: u64) -> u64 {
+        offset.saturating_sub(self.range.start)
+    }
+
     /// This file, if it has the bytes of its range up to `end`: it is better to know before the
     /// first of them is sent.
     fn with_bytes_up_to(self, end: u64) -> io::Result<Self> {
