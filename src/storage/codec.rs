@@ -28,6 +28,7 @@ struct Form {
 
 #[derive(Deserialize)]
 struct Read {
+    v: u32,
     version: u64,
     upload: Upload,
 }
@@ -49,17 +50,24 @@ pub fn encode(upload: &Upload, version: Version) -> Result<Vec<u8>, Failure> {
 /// [`Failure::Damaged`] when the bytes are no record, one that cannot be ([`Upload::check`]), or
 /// one of a form that is not known here.
 pub fn decode(bytes: &[u8]) -> Result<Stored, Failure> {
-    let damaged = |error: serde_json::Error| Failure::Damaged(error.to_string());
-    let form: Form = serde_json::from_slice(bytes).map_err(damaged)?;
-    if form.v != FORM {
-        return Err(Failure::Damaged(format!(
-            "it has form {} and this program knows form {FORM}; use a newer version of resumed",
-            form.v
-        )));
+    match serde_json::from_slice(bytes) {
+        Ok(Read { v: FORM, version, upload }) => {
+            upload.check().map_err(Failure::Damaged)?;
+            Ok(Stored { upload, version: Version(version) })
+        }
+        Ok(Read { v, .. }) => Err(of_another_form(v)),
+        // One of a later form may have anything in it.
+        Err(error) => Err(match serde_json::from_slice(bytes) {
+            Ok(Form { v }) if v != FORM => of_another_form(v),
+            Ok(_) | Err(_) => Failure::Damaged(error.to_string()),
+        }),
     }
-    let read: Read = serde_json::from_slice(bytes).map_err(damaged)?;
-    read.upload.check().map_err(Failure::Damaged)?;
-    Ok(Stored { upload: read.upload, version: Version(read.version) })
+}
+
+fn of_another_form(v: u32) -> Failure {
+    Failure::Damaged(format!(
+        "it has form {v} and this program knows form {FORM}; use a newer version of resumed"
+    ))
 }
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
 //! The records that were used last.
 
-use std::collections::HashMap;
-
+use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
 use crate::protocol::id::UploadId;
+use crate::protocol::tree::ChainingValue;
 use crate::protocol::upload::Kind;
 use crate::storage::{Failure, Stored};
 
 /// Locks are spread so that requests for different uploads rarely meet.
 const SHARDS: usize = 16;
-/// The bytes of one shard in each of its two generations; 16 MiB in all. Typical records are some
-/// hundred bytes long.
-const GENERATION_BYTES: usize = 512 << 10;
-/// What a record takes beside what clients made long.
-const RECORD_BYTES: usize = 1 << 10;
+/// The bytes of one shard; 48 MiB in all, which is enough for some 100,000 typical records. To have one
+/// here is worth a third of the time of a HEAD.
+const MAX_BYTES: usize = 3 << 20;
+/// What a record takes beside what clients made long: itself, its place in the table, and what the
+/// allocator adds.
+const RECORD_BYTES: usize = size_of::<Stored>() + 128;
 
 /// Records in memory.
 #[derive(Debug, Default)]
@@ -24,12 +25,10 @@ pub(super) struct Recent {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// Records that were used since the last change of generations.
-    young: HashMap<UploadId, Stored>,
-    /// The bytes of those.
-    young_bytes: usize,
-    /// Records that were used before that, and go next.
-    old: HashMap<UploadId, Stored>,
+    /// The one that was used last is at the back.
+    records: LinkedHashMap<UploadId, Stored>,
+    /// The bytes of all.
+    bytes: usize,
     /// Counts the commits, so that a read that began before one is not kept.
     commits: u64,
     /// Records whose next state may be seen by some and not by all yet: what is read meanwhile is not
@@ -77,8 +76,7 @@ impl Recent {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        let count = |shard: &Shard| shard.young.len().saturating_add(shard.old.len());
-        self.shards.iter().map(|shard| count(&shard.lock())).sum()
+        self.shards.iter().map(|shard| shard.lock().records.len()).sum()
     }
 
     /// A new state of the record is about to be seen, and [`Self::committed`] follows.
@@ -101,29 +99,24 @@ impl Recent {
 
 impl Shard {
     fn find(&mut self, id: UploadId) -> Option<Option<Stored>> {
-        if let Some(stored) = self.young.get(&id) {
-            return Some(Some(stored.clone()));
-        }
-        let stored = self.old.remove(&id)?;
-        self.keep(stored.clone());
-        Some(Some(stored))
+        let stored = self.records.to_back(&id)?;
+        Some(Some(stored.clone()))
     }
 
     fn forget(&mut self, id: UploadId) {
-        let bytes = self.young.remove(&id).as_ref().map_or(0, size);
-        self.young_bytes = self.young_bytes.saturating_sub(bytes);
-        self.old.remove(&id);
+        let bytes = self.records.remove(&id).as_ref().map_or(0, size);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     fn keep(&mut self, stored: Stored) {
         self.forget(stored.upload.id());
-        let bytes = size(&stored);
-        if self.young_bytes.saturating_add(bytes) > GENERATION_BYTES {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+        self.bytes = self.bytes.saturating_add(size(&stored));
+        while self.bytes > MAX_BYTES
+            && let Some((_, oldest)) = self.records.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(size(&oldest));
         }
-        self.young_bytes = self.young_bytes.saturating_add(bytes);
-        self.young.insert(stored.upload.id(), stored);
+        self.records.insert(stored.upload.id(), stored);
     }
 }
 
@@ -135,5 +128,8 @@ fn size(stored: &Stored) -> usize {
         // Beside its name, the id and the length of each part.
         Kind::Final(of) => of.as_sent.len().saturating_add(of.parts.len().saturating_mul(24)),
     };
-    RECORD_BYTES.saturating_add(upload.metadata().as_str().len()).saturating_add(long)
+    let subtrees = upload.frontier().map_or(0, |frontier| frontier.groups().count_ones());
+    let tree = usize::try_from(subtrees).unwrap_or(0).saturating_mul(size_of::<ChainingValue>());
+    let metadata = upload.metadata().as_str().len();
+    [metadata, long, tree].into_iter().fold(RECORD_BYTES, usize::saturating_add)
 }

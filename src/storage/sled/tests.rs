@@ -162,13 +162,31 @@ fn memory_for_recent_records_is_bounded_by_bytes() {
     let recent = Recent::default();
     let field = format!("long {}", "YWFh".repeat(4_000));
     let metadata = Metadata::parse(&field).unwrap();
-    for number in 0..4_000_u128 {
+    for number in 0..6_000_u128 {
         let id = UploadId::from_bytes((number << 112 | number).to_be_bytes());
         let upload = Upload::new(id, None, metadata.clone(), Timestamp(0));
         recent.committed(id, Some(Stored { upload, version: Version(1) }));
     }
     let kept = recent.len();
-    assert!(kept > 500 && kept * field.len() <= 17 << 20, "{kept}");
+    assert!(kept > 2_000 && kept * field.len() <= 48 << 20, "{kept}");
+}
+
+#[test]
+fn the_record_that_was_used_longest_ago_is_forgotten_first() {
+    let recent = Recent::default();
+    let id = |number: u128| UploadId::from_bytes(number.to_be_bytes());
+    let commit = |number| {
+        let upload = Upload::new(id(number), None, Metadata::default(), Timestamp(0));
+        recent.committed(upload.id(), Some(Stored { upload, version: Version(1) }));
+    };
+    commit(0);
+    commit(1);
+    for number in 2..20_000 {
+        assert!(recent.find(id(0)).unwrap().is_some());
+        commit(number);
+    }
+    assert!(recent.find(id(1)).is_none());
+    assert!(recent.find(id(19_999)).is_some());
 }
 
 /// A process may be killed at any time after it, though nothing was saved since.
