@@ -60,7 +60,7 @@ fn rate(folder: &Path, durability: Durability, keeps_tree: bool, mib: u32) -> Ou
     let runtime = tokio::runtime::Runtime::new()?;
     let data_folder = DataFolder::open(folder.path())?;
     let records = SledStore::open(&data_folder, durability)?;
-    let data = FileStore::open(data_folder.uploads(), durability, 0)?;
+    let data = FileStore::open(&data_folder, durability, 0)?;
     let policy = settings.uploads.clone();
     let engine = Engine::new(Arc::new(records), Arc::new(data), Clock::System, policy);
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;

@@ -87,7 +87,7 @@ fn import(settings: &Settings, matches: &ArgMatches) -> Result<Summary, Box<dyn 
     let folder = DataFolder::open(&storage.data_dir)?;
     let records = SledStore::open(&folder, storage.durability)?;
     let records = BlockingRecords::new(Arc::new(records))?;
-    let data = FileStore::open(folder.uploads(), storage.durability, storage.min_free_bytes)?;
+    let data = FileStore::open(&folder, storage.durability, storage.min_free_bytes)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let way = match (matches.get_flag("link"), matches.get_flag("copy")) {
         (true, _) => Way::Link,

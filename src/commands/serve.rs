@@ -59,8 +59,8 @@ async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
     };
     let folder = DataFolder::open(&storage.data_dir).map_err(in_folder)?;
     let records = SledStore::open(&folder, storage.durability).map_err(in_folder)?;
-    let data = FileStore::open(folder.uploads(), storage.durability, storage.min_free_bytes)
-        .map_err(in_folder)?;
+    let data =
+        FileStore::open(&folder, storage.durability, storage.min_free_bytes).map_err(in_folder)?;
     let engine =
         Engine::new(Arc::new(records), Arc::new(data), Clock::System, settings.uploads.clone());
     let address = settings.listening.address;

@@ -17,11 +17,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::pace::Pace;
 use super::{Failure, StorageError, identity};
 
 /// How long a holder that was just killed may take to be gone: the kernel lets go of its locks
@@ -34,6 +36,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct DataFolder {
     layout: Layout,
+    pace: Arc<Pace>,
     _lock: File,
 }
 
@@ -63,7 +66,13 @@ impl DataFolder {
             .and_then(|()| lock.set_len(u64::try_from(holder.len()).unwrap_or(u64::MAX)))
             .map_err(io("writing the lock of the data folder"))?;
         identity::check(path, &path.join("uploads"))?;
-        Ok(Self { layout: Layout::of(path), _lock: lock })
+        Ok(Self { layout: Layout::of(path), pace: Arc::default(), _lock: lock })
+    }
+
+    /// That of its disk: what is done on it by all of this process shares the threads that must not all
+    /// wait.
+    pub(super) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 
     /// Where everything in it is.

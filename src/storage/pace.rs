@@ -107,19 +107,22 @@ impl Pace {
             return spawn_blocking(work).await.ok();
         }
         for _ in 0..TRIES {
+            if let Some(place) = self.free_place() {
+                return Some(place.run(work));
+            }
             if self.is_careful() {
                 break;
-            }
-            if let Some(_place) = self.place() {
-                return Some(self.timed(work));
             }
             yield_now().await;
         }
         spawn_blocking(move || self.timed(work)).await.ok()
     }
 
-    /// Leave to run in place until it is dropped.
-    fn place(self: &Arc<Self>) -> Option<Place> {
+    /// A place for work that waits seldom, if there is one now.
+    pub(in crate::storage) fn free_place(self: &Arc<Self>) -> Option<Place> {
+        if self.is_careful() {
+            return None;
+        }
         let watch = self.watch.get_or_init(|| Watch::start(self));
         let count = |now: usize| (now < watch.most).then_some(now.saturating_add(1));
         self.in_place.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).ok()?;
@@ -155,7 +158,14 @@ impl Pace {
     }
 }
 
-struct Place(Arc<Pace>);
+/// Leave to do one piece of work in place.
+pub(in crate::storage) struct Place(Arc<Pace>);
+
+impl Place {
+    pub(in crate::storage) fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        self.0.timed(work)
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -247,12 +257,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_finds_the_place_taken_has_it_when_it_is_free_a_moment_later() {
         let (pace, here) = (Arc::new(Pace::default()), current().id());
-        let place = pace.place();
-        assert!(place.is_some() && pace.place().is_none());
+        let place = pace.free_place();
+        assert!(place.is_some() && pace.free_place().is_none());
         let run = Arc::clone(&pace).run(Waits::Seldom, || current().id());
         let (ran, ()) = tokio::join!(run, async { drop(place) });
         assert_eq!(ran, Some(here));
-        let _place = pace.place();
+        let _place = pace.free_place();
         assert_ne!(Arc::clone(&pace).run(Waits::Seldom, || current().id()).await, Some(here));
     }
 

@@ -57,7 +57,7 @@ impl TestServer {
         let data_folder = DataFolder::open(folder.path()).unwrap();
         let durability = settings.storage.durability;
         let records = SledStore::open(&data_folder, durability).unwrap();
-        let data = FileStore::open(data_folder.uploads(), durability, 0).unwrap();
+        let data = FileStore::open(&data_folder, durability, 0).unwrap();
         let engine =
             Engine::new(Arc::new(records), Arc::new(data), Clock::System, settings.uploads.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -73,8 +73,8 @@ struct Files(Folder);
 
 impl DataPlace for Files {
     fn data(&mut self) -> Arc<dyn DataStore> {
-        let folder = self.0.0.path().join("uploads");
-        Arc::new(FileStore::open(folder, Durability::PowerLoss, 0).unwrap())
+        let folder = DataFolder::open(self.0.0.path()).unwrap();
+        Arc::new(FileStore::open(&folder, Durability::PowerLoss, 0).unwrap())
     }
 }
 

@@ -28,7 +28,7 @@ use tokio::task::spawn_blocking;
 use self::buffers::Buffers;
 use self::reader::FileReader;
 use self::writer::FileWriter;
-use super::folder::sync_folder;
+use super::folder::{DataFolder, sync_folder};
 use super::pace::Pace;
 use super::{
     DataReader, DataStore, DataWriter, Durability, Failure, List, StorageError, StoreFuture,
@@ -63,20 +63,29 @@ struct Shared {
 }
 
 impl FileStore {
-    /// A store in this folder, which is made with its 256 inner folders if it is not there. It
+    /// A store in its place of this folder, which is made with its 256 inner folders if it is not there. It
     /// never takes the last `min_free_bytes` of the disk. Blocks.
     ///
     /// # Errors
     ///
     /// [`Failure::Io`]: a folder cannot be made or synced.
     pub fn open(
+        folder: &DataFolder,
+        durability: Durability,
+        min_free_bytes: u64,
+    ) -> Result<Self, StorageError> {
+        Self::open_at(folder.uploads(), folder.pace(), durability, min_free_bytes)
+    }
+
+    fn open_at(
         folder: PathBuf,
+        pace: Arc<Pace>,
         durability: Durability,
         min_free_bytes: u64,
     ) -> Result<Self, StorageError> {
         let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
-        let (room, readers, writers, buffers, pace) = Default::default();
+        let (room, readers, writers, buffers) = Default::default();
         let ahead = Arc::new(Semaphore::new(ahead::MOST_AT_ONCE));
         let shared = Shared {
             folder,

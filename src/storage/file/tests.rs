@@ -9,6 +9,10 @@ fn id() -> UploadId {
     UploadId::from_bytes([0xab; 16])
 }
 
+fn open(folder: &Path) -> Result<FileStore, StorageError> {
+    FileStore::open_at(folder.into(), Arc::default(), Durability::Process, 0)
+}
+
 async fn write(store: &FileStore, offset: u64, bytes: Vec<u8>) -> Result<(), StorageError> {
     store.writer(id(), offset).await?.write_and_commit(vec![bytes.into()]).await
 }
@@ -16,7 +20,7 @@ async fn write(store: &FileStore, offset: u64, bytes: Vec<u8>) -> Result<(), Sto
 #[tokio::test]
 async fn bytes_that_vanish_under_a_reader_are_an_error_and_never_skipped() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let store = open(folder.path()).unwrap();
     write(&store, 0, vec![1; 1 << 20]).await.unwrap();
     let mut reader = store.reader(id(), &Placement::Whole, 0..1 << 20).await.unwrap();
     let path = folder.path().join("ab").join(id().to_string());
@@ -39,7 +43,7 @@ async fn bytes_that_vanish_under_a_reader_are_an_error_and_never_skipped() {
 #[tokio::test]
 async fn writers_do_not_take_the_room_that_others_took_since_the_last_look() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let store = open(folder.path()).unwrap();
     let far = Instant::now() + Duration::from_secs(3600);
     *store.shared.room.lock() = Some((far, 10));
     write(&store, 0, vec![1; 8]).await.unwrap();
@@ -52,7 +56,7 @@ async fn writers_do_not_take_the_room_that_others_took_since_the_last_look() {
 #[tokio::test]
 async fn the_room_that_a_removal_gives_back_is_seen_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let store = open(folder.path()).unwrap();
     let far = Instant::now() + Duration::from_secs(3600);
     *store.shared.room.lock() = Some((far, 0));
     write(&store, 0, vec![1; 8]).await.unwrap_err();
@@ -63,7 +67,7 @@ async fn the_room_that_a_removal_gives_back_is_seen_at_once() {
 #[tokio::test]
 async fn scratch_of_an_upload_does_not_keep_its_own_bytes_out() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let store = open(folder.path()).unwrap();
     // An append that found no room in its middle leaves what it had written.
     write(&store, 0, vec![1; 8]).await.unwrap();
     let far = Instant::now() + Duration::from_secs(3600);
@@ -74,7 +78,7 @@ async fn scratch_of_an_upload_does_not_keep_its_own_bytes_out() {
 #[tokio::test]
 async fn many_readers_have_small_pieces_and_none_ahead() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let store = open(folder.path()).unwrap();
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     write(&store, 0, bytes.clone()).await.unwrap();
     let reader = || store.reader(id(), &Placement::Whole, 0..1_000_000);
@@ -100,7 +104,7 @@ async fn many_readers_have_small_pieces_and_none_ahead() {
 #[tokio::test]
 async fn parts_that_a_crash_left_half_released_are_joined_already() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path().into(), Durability::Process, 0).unwrap();
+    let store = open(folder.path()).unwrap();
     let whole = UploadId::from_bytes([0xcd; 16]);
     write(&store, 0, vec![1; 8]).await.unwrap();
     store.adopt(whole, vec![(id(), 5), (id(), 8)]).await.unwrap();
@@ -114,7 +118,9 @@ async fn parts_that_a_crash_left_half_released_are_joined_already() {
 #[tokio::test]
 async fn not_every_upload_that_trickles_holds_a_file_open() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::open(folder.path().join("data"), Durability::PowerLoss, 0).unwrap();
+    let store =
+        FileStore::open_at(folder.path().join("data"), Arc::default(), Durability::PowerLoss, 0)
+            .unwrap();
     let ids = (0..400_u16).map(|number| {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&number.to_be_bytes());

@@ -1,22 +1,23 @@
-//! The one thread that writes records, for all who wait: group commit.
+//! Commits records, one committer for all: changes that have to reach the disk in groups, on a thread
+//! of its own, for all who wait; one that need not, where it is asked for, since that is done before
+//! the thread would have been woken.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Known;
+use super::base::BaseWriter;
 use super::database::Database;
 use super::flusher::Flusher;
-use super::index::{Changes, decode, read, records};
-use super::recover::REMEDY;
-use super::replay::no_record;
+use super::index::{Changes, read};
 use super::trust::Mark;
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Upload;
-use crate::storage::journal::{Entry, Journal, Payload, write_base};
+use crate::storage::journal::{Entry, Journal, Payload};
 use crate::storage::{Durability, Failure, StorageError, Stored, Version, codec};
 
 /// The changes that are committed at once.
@@ -54,6 +55,8 @@ pub(super) enum Message {
     Request(Request),
     /// The thread that writes a base has ended, or is about to.
     BaseEnded,
+    /// Somebody else made a base due.
+    BaseDue,
 }
 
 /// A change, and who waits for it.
@@ -75,26 +78,10 @@ pub(super) struct Committer {
     /// Has the database follow the journal.
     pub(super) follower: Flusher,
     pub(super) base: Option<BaseWriter>,
+    /// Nothing is committed any more.
+    pub(super) has_ended: bool,
     /// For the thread that writes a base; keeps the store from being dropped no longer than that.
     pub(super) messages: mpsc::WeakSender<Message>,
-}
-
-/// The thread that writes a base.
-pub(super) struct BaseWriter {
-    thread: JoinHandle<Result<u64, Failure>>,
-    is_cancelled: Arc<AtomicBool>,
-}
-
-/// Tells the committer that a base has ended, however that came about: it begins no other one before.
-struct Ending(mpsc::WeakSender<Message>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if let Some(messages) = self.0.upgrade() {
-            // Without a committer there is nobody to tell.
-            let _ = messages.blocking_send(Message::BaseEnded);
-        }
-    }
 }
 
 /// The changes that are made durable together.
@@ -108,39 +95,66 @@ struct Group {
 impl Committer {
     /// Commits until nobody can ask any more, or the database cannot take what the journal has:
     /// nothing may be built on it then. Tells the number of the last frame when all is well.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>) -> Option<u64> {
+    pub(super) fn run(this: &Mutex<Self>, mut queue: mpsc::Receiver<Message>) -> Option<u64> {
         let mut is_well = true;
-        while let Some(first) = queue.blocking_recv() {
-            let mut group = Group::default();
-            let mut has_base_ended = self.take(first, &mut group);
-            while group.waiting.len() < BATCH
-                && group.payload.len() < BATCH_BYTES
-                && let Ok(next) = queue.try_recv()
-            {
-                has_base_ended |= self.take(next, &mut group);
-            }
-            if let Err(stopped) = self.commit(group) {
-                tracing::error!(error = %stopped, "records can no longer be saved; the server has to be started again");
-                is_well = false;
-                break;
-            }
-            if let Err(error) = self.look_after_base(has_base_ended) {
-                tracing::error!(%error, "the records could not be opened again; the server has to be started again");
-                is_well = false;
-                break;
-            }
+        while is_well && let Some(first) = queue.blocking_recv() {
+            is_well = this.lock().commit_group(first, &mut queue);
         }
         // A base that is written tells of its end, and would wait for room in the queue for ever.
         drop(queue);
+        this.lock().end(is_well)
+    }
+
+    /// Commits this and what waits behind it; whether all is well.
+    fn commit_group(&mut self, first: Message, queue: &mut mpsc::Receiver<Message>) -> bool {
+        let mut group = Group::default();
+        let mut has_base_ended = self.take(first, &mut group);
+        while group.waiting.len() < BATCH
+            && group.payload.len() < BATCH_BYTES
+            && let Ok(next) = queue.try_recv()
+        {
+            has_base_ended |= self.take(next, &mut group);
+        }
+        self.commit(group);
+        if self.known.pending.is_broken() {
+            tracing::error!("records can no longer be saved; the server has to be started again");
+            return false;
+        }
+        let looked = self.look_after_base(has_base_ended);
+        if let Err(error) = &looked {
+            tracing::error!(%error, "the records could not be opened again; the server has to be started again");
+        }
+        looked.is_ok()
+    }
+
+    fn end(&mut self, is_well: bool) -> Option<u64> {
+        self.has_ended = true;
         if let Some(base) = self.base.take() {
-            base.is_cancelled.store(true, Ordering::Relaxed);
-            let _ = base.thread.join();
+            base.cancel();
         }
         self.follower.stop();
         self.flusher.stop();
         let all_made =
             || self.known.pending.settle(&self.database).and_then(|()| self.database.flush());
         (is_well && all_made().is_ok()).then(|| self.journal.last())
+    }
+
+    /// Commits one change; gives it back when something has to be done first that takes long.
+    pub(super) fn commit_one(
+        &mut self,
+        change: Change,
+    ) -> Result<Result<Version, Failure>, Change> {
+        if self.known.pending.are_many() {
+            return Err(change);
+        }
+        let mut group = Group::default();
+        let added = self.try_add(change, &mut group);
+        let committed = added.and_then(|version| self.append(group).map(|_| version));
+        if self.is_base_due() || self.known.pending.is_broken() {
+            // When the queue is full, another one will tell.
+            let _ = self.messages.upgrade().map(|queue| queue.try_send(Message::BaseDue));
+        }
+        Ok(committed)
     }
 
     /// Takes a change into the group; true when it was told instead that a base has ended.
@@ -151,6 +165,7 @@ impl Committer {
                 false
             }
             Message::BaseEnded => true,
+            Message::BaseDue => false,
         }
     }
 
@@ -197,147 +212,79 @@ impl Committer {
         }
     }
 
-    /// Appends to the journal, which is what makes the changes durable; the database follows.
-    fn commit(&mut self, group: Group) -> Result<(), Failure> {
-        let Group { payload, changes, waiting } = group;
-        if payload.len() > 0 {
-            if self.known.pending.is_broken() {
-                return Err(Failure::Closed);
-            }
-            let number = match self.journal.append(payload) {
-                Ok(number) => number,
-                Err(error) => {
-                    tracing::error!(%error, "the journal of the records cannot be written");
-                    for (answer, _) in waiting {
-                        drop(answer.send(Err(failed_again(&error))));
-                    }
-                    return Ok(());
+    /// Commits the group, and tells all who wait for it.
+    fn commit(&mut self, mut group: Group) {
+        let waiting = std::mem::take(&mut group.waiting);
+        match self.append(group) {
+            Ok(are_many) => {
+                if are_many && let Err(error) = self.known.pending.settle(&self.database) {
+                    tracing::error!(%error, "{NOT_MADE}");
                 }
-            };
-            let committed = changes.after.clone();
-            committed.keys().for_each(|id| self.known.recent.begin(*id));
-            let are_many = self.known.pending.add(changes, number);
-            // Behind that: what is forgotten again is found there.
-            for (id, after) in committed {
-                self.known.recent.committed(id, after);
+                for (answer, version) in waiting {
+                    drop(answer.send(Ok(version)));
+                }
             }
-            if are_many && let Err(error) = self.known.pending.settle(&self.database) {
-                tracing::error!(%error, "{NOT_MADE}");
+            Err(failure) => {
+                for (answer, _) in waiting {
+                    drop(answer.send(Err(again(&failure))));
+                }
             }
-            self.follower.wake();
-            self.flusher.wake();
         }
-        for (answer, version) in waiting {
-            drop(answer.send(Ok(version)));
-        }
-        Ok(())
     }
 
-    /// Begins a base when it is time, and takes note when one is done: then the frames that have to
-    /// be looked through after a crash can be fewer, too.
-    fn look_after_base(&mut self, has_ended: bool) -> Result<(), StorageError> {
-        if let Some(base) = self.base.take_if(|_| has_ended) {
-            match base.thread.join() {
-                Ok(Ok(bytes)) => {
-                    self.journal.base_is_made(bytes);
-                    self.make_sure()?;
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "the journal of the records could not be shortened");
-                    self.journal.base_has_failed();
-                }
-                Err(_) => self.journal.base_has_failed(),
-            }
+    /// Appends to the journal, which is what makes the changes durable; the database follows. Whether it
+    /// is far behind.
+    fn append(&mut self, group: Group) -> Result<bool, Failure> {
+        let Group { payload, changes, .. } = group;
+        if self.has_ended || self.known.pending.is_broken() {
+            return Err(Failure::Closed);
         }
-        if self.base.is_none() && self.journal.is_base_due() {
-            match self.begin_base() {
-                Ok(base) => self.base = Some(base),
-                Err(error) => {
-                    tracing::warn!(%error, "the journal of the records could not be shortened");
-                    self.journal.base_has_failed();
-                }
-            }
+        if payload.len() == 0 {
+            return Ok(false);
         }
-        Ok(())
-    }
-
-    /// Makes sure that the database has all up to now: less has to be looked through at the next
-    /// start. An error has closed it.
-    fn make_sure(&self) -> Result<(), StorageError> {
-        let last = self.journal.last();
-        let settled = self.known.pending.settle(&self.database);
-        if let Err(error) = settled.and_then(|()| self.database.flush()) {
-            tracing::warn!(%error, "the records could not be flushed; the next start may take longer");
-            return Ok(());
-        }
-        self.database.reopen(&self.records, last)?;
-        if let Err(error) = self.mark.open(last) {
-            tracing::warn!(%error, "the next start may take longer");
-        }
-        Ok(())
-    }
-
-    fn begin_base(&mut self) -> std::io::Result<BaseWriter> {
-        // It stands for all frames before it.
-        self.known.pending.settle(&self.database).map_err(std::io::Error::other)?;
-        let point = self.journal.begin_base()?;
-        let is_cancelled = Arc::new(AtomicBool::new(false));
-        let (database, cancelled) = (Arc::clone(&self.database), Arc::clone(&is_cancelled));
-        let (folder, durability) = (self.folder.clone(), self.durability);
-        let ending = Ending(self.messages.clone());
-        let thread = thread::Builder::new().name("records-base".to_owned()).spawn(move || {
-            let _ending = ending;
-            database.with(|database| {
-                let records = records(database).map(|found| {
-                    let (id, record) = found?;
-                    if cancelled.load(Ordering::Relaxed) {
-                        return Err(Failure::Closed);
-                    }
-                    // The frames that have it as it was saved would go.
-                    decode(id, &record).map_err(|why| {
-                        Failure::Damaged(format!("{}; {REMEDY}", no_record(id, &why)))
-                    })?;
-                    Ok((id, record))
-                });
-                write_base(&folder, point, records, durability)
-            })
+        let number = self.journal.append(payload).map_err(|error| {
+            tracing::error!(%error, "the journal of the records cannot be written");
+            StorageError::io("", None, error).failure
         })?;
-        Ok(BaseWriter { thread, is_cancelled })
+        let committed = changes.after.clone();
+        committed.keys().for_each(|id| self.known.recent.begin(*id));
+        let are_many = self.known.pending.add(changes, number);
+        // Behind that: what is forgotten again is found there.
+        for (id, after) in committed {
+            self.known.recent.committed(id, after);
+        }
+        self.follower.wake();
+        self.flusher.wake();
+        Ok(are_many)
     }
 }
 
-/// The same failure for each who waits for the group.
-fn failed_again(error: &std::io::Error) -> Failure {
-    let copy = match error.raw_os_error() {
-        Some(code) => std::io::Error::from_raw_os_error(code),
-        None => std::io::Error::new(error.kind(), error.to_string()),
+/// The failure once more, for the next who waits for the group.
+fn again(failure: &Failure) -> Failure {
+    let copy = |error: &io::Error| match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     };
-    StorageError::io("", None, copy).failure
+    match failure {
+        Failure::Full(error) => Failure::Full(copy(error)),
+        Failure::Io(error) => Failure::Io(copy(error)),
+        _ => Failure::Closed,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::Future as _;
     use std::task::{Context, Waker};
+    use std::thread;
     use std::time::Duration;
 
     use super::*;
     use crate::protocol::metadata::Metadata;
     use crate::protocol::units::Timestamp;
     use crate::storage::folder::DataFolder;
+    use crate::storage::sled::base::Ending;
     use crate::storage::sled::recover::open_both;
-
-    #[test]
-    fn a_base_that_ends_in_a_panic_is_told_as_ended() {
-        let (messages, mut queue) = mpsc::channel(1);
-        let ending = Ending(messages.downgrade());
-        let base = thread::spawn(move || {
-            let _ending = ending;
-            panic!("planned");
-        });
-        assert!(base.join().is_err());
-        assert!(matches!(queue.try_recv(), Ok(Message::BaseEnded)));
-    }
 
     #[test]
     fn the_committer_ends_while_a_base_is_written_and_all_of_the_queue_is_taken() {
@@ -381,14 +328,16 @@ mod tests {
             mark: Mark::of(&folder.records(), Durability::Process),
             durability: Durability::Process,
             known: Arc::clone(&known),
-            base: Some(BaseWriter { thread, is_cancelled: Arc::default() }),
+            base: Some(BaseWriter::of(thread)),
+            has_ended: false,
             messages: messages.downgrade(),
         };
         // What the journal has cannot be put into it.
         database.close();
         known.pending.settle(&database).unwrap_err();
         let (ended, end) = std::sync::mpsc::channel();
-        thread::spawn(move || ended.send(committer.run(queue)));
+        let committer = Mutex::new(committer);
+        thread::spawn(move || ended.send(Committer::run(&committer, queue)));
         assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(None));
     }
 }

@@ -12,6 +12,7 @@
 //! - Opening and reading panic on some damage. That is caught and told as an error.
 //! - It cannot be opened on a full disk. Some room is kept for that.
 
+mod base;
 mod committer;
 mod database;
 mod flusher;
@@ -28,6 +29,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -65,7 +67,9 @@ pub struct SledStore {
     known: Arc<Known>,
     /// Taken when the store is dropped, which ends the thread.
     requests: Option<mpsc::Sender<Message>>,
-    committer: Option<thread::JoinHandle<Option<u64>>>,
+    committing: Option<thread::JoinHandle<Option<u64>>>,
+    committer: Arc<Mutex<Committer>>,
+    durability: Durability,
     mark: Mark,
     pace: Arc<Pace>,
 }
@@ -106,24 +110,49 @@ impl SledStore {
             durability,
             known: Arc::clone(&known),
             base: None,
+            has_ended: false,
             messages: requests.downgrade(),
         };
-        let committer = thread::Builder::new()
+        let committer = Arc::new(Mutex::new(committer));
+        let committing = Arc::clone(&committer);
+        let committing = thread::Builder::new()
             .name("records".to_owned())
-            .spawn(move || committer.run(queue))
+            .spawn(move || Committer::run(&committing, queue))
             .map_err(io)?;
-        let (requests, committer) = (Some(requests), Some(committer));
-        Ok(Self { database, known, requests, committer, mark, pace: Arc::default() })
+        let (requests, committing) = (Some(requests), Some(committing));
+        let pace = folder.pace();
+        Ok(Self { database, known, requests, committing, committer, durability, mark, pace })
     }
 
     async fn commit(&self, change: Change) -> Result<Version, StorageError> {
         let (doing, id) = (change.doing(), change.id());
         let closed = || StorageError::new(doing, Some(id), Failure::Closed);
+        let queue = self.requests.as_ref().ok_or_else(closed)?;
+        let failed = |failure| StorageError::new(doing, Some(id), failure);
+        let change = match self.commit_here(queue, change) {
+            Ok(committed) => return committed.map_err(failed),
+            Err(change) => change,
+        };
         let (answer, answered) = oneshot::channel();
-        let requests = self.requests.as_ref().ok_or_else(closed)?;
-        requests.send(Message::Request(Request { change, answer })).await.map_err(|_| closed())?;
+        queue.send(Message::Request(Request { change, answer })).await.map_err(|_| closed())?;
         let committed = answered.await.map_err(|_| closed())?;
-        committed.map_err(|failure| StorageError::new(doing, Some(id), failure))
+        committed.map_err(failed)
+    }
+
+    /// Commits the change on this thread; gives it back when that would take long, and when others
+    /// commit: a group takes less than each by itself.
+    fn commit_here(
+        &self,
+        queue: &mpsc::Sender<Message>,
+        change: Change,
+    ) -> Result<Result<Version, Failure>, Change> {
+        // A sync for many takes no longer than one for one.
+        if self.durability == Durability::PowerLoss || queue.capacity() < queue.max_capacity() {
+            return Err(change);
+        }
+        let Some(place) = self.pace.free_place() else { return Err(change) };
+        let Some(mut committer) = self.committer.try_lock() else { return Err(change) };
+        place.run(|| committer.commit_one(change))
     }
 
     /// Runs a look into the whole database on a thread for it.
@@ -171,7 +200,7 @@ impl Known {
 impl Drop for SledStore {
     fn drop(&mut self) {
         self.requests = None;
-        let committed = self.committer.take().map(thread::JoinHandle::join);
+        let committed = self.committing.take().map(thread::JoinHandle::join);
         self.database.close();
         match committed {
             Some(Ok(Some(last))) => {

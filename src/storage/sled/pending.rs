@@ -38,6 +38,12 @@ struct State {
     is_broken: bool,
 }
 
+impl State {
+    fn are_many(&self) -> bool {
+        self.waiting.after.len() >= MAX_RECORDS || self.waiting.bytes() >= MAX_BYTES
+    }
+}
+
 impl Pending {
     /// Takes over the changes of this frame of the journal; whether so many wait that they had better
     /// be made.
@@ -45,7 +51,12 @@ impl Pending {
         let mut state = self.state.lock();
         state.waiting.merge(changes);
         state.last = frame;
-        state.waiting.after.len() >= MAX_RECORDS || state.waiting.bytes() >= MAX_BYTES
+        state.are_many()
+    }
+
+    /// Whether so many changes wait that they had better be made first.
+    pub(super) fn are_many(&self) -> bool {
+        self.state.lock().are_many()
     }
 
     /// The record, if it is among those that the database does not have as it is.
@@ -57,6 +68,12 @@ impl Pending {
     /// Whether the database could not take a change: no more may be built on the records then.
     pub(super) fn is_broken(&self) -> bool {
         self.state.lock().is_broken
+    }
+
+    /// Keeps others from making changes.
+    #[cfg(test)]
+    pub(super) fn turn(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.turn.lock()
     }
 
     /// Makes all changes that wait. Blocks.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::index::Changes;
 use super::recover::open_both;
 use super::*;
 use crate::protocol::metadata::Metadata;
@@ -40,6 +41,36 @@ async fn sixty_four_savers_at_once_neither_hang_nor_lose_a_record() {
             assert_eq!(stored, Stored { upload: upload(number), version: Version(20) });
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_save_is_committed_in_place_and_others_are_left_to_the_committer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), Durability::Process).unwrap();
+    let queue = store.requests.as_ref().unwrap();
+    let save = |number| {
+        let change = Change::Save { upload: Box::new(upload(number)), expected: None };
+        store.commit_here(queue, change)
+    };
+    assert_eq!(save(1).ok().unwrap().unwrap(), Version(1));
+    assert!(matches!(save(1), Ok(Err(Failure::Conflict))));
+    let committer = store.committer.lock();
+    assert!(save(2).is_err());
+    drop(committer);
+    let many = (0x8000..0x8800_u16).map(|number| [number.to_be_bytes(); 8].concat());
+    let mut changes = Changes::default();
+    many.for_each(|id| changes.set(UploadId::from_bytes(id.try_into().unwrap()), None, None));
+    // Held, so that nobody makes them meanwhile.
+    let turn = store.known.pending.turn();
+    store.known.pending.add(changes, 1);
+    assert!(save(2).is_err());
+    drop(turn);
+    assert_eq!(store.save(upload(2), None).await.unwrap(), Version(1));
+    drop(store);
+    let store = open(folder.path(), Durability::PowerLoss).unwrap();
+    assert!(store.load(upload(1).id()).await.unwrap().is_some());
+    let change = Change::Save { upload: Box::new(upload(3)), expected: None };
+    assert!(store.commit_here(store.requests.as_ref().unwrap(), change).is_err());
 }
 
 #[tokio::test]

@@ -3,12 +3,13 @@
 use super::*;
 use crate::storage::Durability;
 use crate::storage::file::FileStore;
+use crate::storage::folder::DataFolder;
 
 pub(super) fn surveyed() -> (tempfile::TempDir, FileStore, Survey) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("uploads");
-    let store = FileStore::open(path.clone(), Durability::Process, 0).unwrap();
-    (folder, store, Survey::new(path))
+    let data_folder = DataFolder::open(folder.path()).unwrap();
+    let store = FileStore::open(&data_folder, Durability::Process, 0).unwrap();
+    (folder, store, Survey::new(data_folder.uploads()))
 }
 
 #[test]
