@@ -5,37 +5,17 @@ mod common;
 mod liar;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::TestServer;
 use liar::get::{assert_same, pattern};
+use liar::run::{errors, run, run_with};
 use liar::{Act, Liar, bare, head, serve, slowly};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 const MIB: usize = 1 << 20;
-
-/// Runs the program in a folder, with this in its environment.
-async fn run_with(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_resumed"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null());
-    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
-    {
-        command.env_remove(name);
-    }
-    command.envs(variables.iter().copied());
-    spawn_blocking(move || command.output().unwrap()).await.unwrap()
-}
-
-async fn run(folder: &Path, arguments: &[&str]) -> Output {
-    run_with(folder, &[], arguments).await
-}
-
-fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_comes_back_verified_under_its_own_name() {

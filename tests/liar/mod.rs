@@ -4,6 +4,7 @@
 pub mod get;
 #[path = "../listening/mod.rs"]
 mod listening;
+pub mod run;
 
 use std::ops::Deref;
 use std::sync::Arc;
