@@ -41,7 +41,8 @@ pub enum Event<'a> {
         /// In words.
         message: &'a str,
     },
-    /// An attempt failed, and there will be another.
+    /// An attempt failed, and there will be another. Connections of a transfer that fail together
+    /// have one such event.
     Retry {
         /// As in `started`.
         name: &'a str,

@@ -6,6 +6,7 @@
 
 mod event;
 mod meter;
+mod outage;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub use self::event::Event;
 use self::meter::Meter;
+use self::outage::Outages;
 use super::failure::Failure;
 
 /// How progress is shown.
@@ -55,6 +57,7 @@ pub struct Reporter {
     style: Style,
     bars: MultiProgress,
     lines: Mutex<Box<dyn Write + Send>>,
+    outages: Mutex<Outages>,
 }
 
 impl Reporter {
@@ -63,7 +66,8 @@ impl Reporter {
         let to_stdout = style == Style::Json && !stdout_is_data;
         let lines: Box<dyn Write + Send> =
             if to_stdout { Box::new(io::stdout()) } else { Box::new(io::stderr()) };
-        Arc::new(Self { style, bars: MultiProgress::new(), lines: Mutex::new(lines) })
+        let (bars, lines, outages) = (MultiProgress::new(), Mutex::new(lines), Mutex::default());
+        Arc::new(Self { style, bars, lines, outages })
     }
 
     /// How it shows things.
@@ -76,9 +80,14 @@ impl Reporter {
         self.tell(&Event::Note { name, message }, || format!("{name}: {message}"));
     }
 
-    /// An attempt failed, and there will be another.
+    /// An attempt failed, and there will be another. What several connections of a transfer meet is
+    /// told once.
     pub fn retry(&self, name: &str, failure: &Failure, wait: Duration, failed: u32) {
         let message = failure.to_string();
+        let time = (Instant::now(), wait);
+        if !self.outages.lock().is_news(name, &message, failed, time) {
+            return;
+        }
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.tell(&Event::Retry { name, message: &message, wait_ms, failed }, || {
             format!("{name}: {message}; trying again in {:.1} s", wait.as_secs_f64())

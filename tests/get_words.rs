@@ -1,0 +1,46 @@
+//! What `get` and `put` tell the person, or the program, that waits.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod liar;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use liar::get::{assert_same, pattern};
+use liar::run::{errors, run};
+use liar::{Act, Liar, after, serve};
+use serde_json::Value;
+
+const MIB: usize = 1 << 20;
+const TAG: &str = "ETag: \"a\"\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_told_once_for_all_connections() {
+    let file = pattern(8 * MIB, 9);
+    let (served, begin) = (file.clone(), Instant::now());
+    let server = Liar::start(move |asked| {
+        let mut acts = serve(asked, &served, TAG);
+        match begin.elapsed().as_millis() {
+            ..800 => {
+                let left = Duration::from_millis(900).saturating_sub(begin.elapsed());
+                acts = after(acts, 64 << 10, Act::Pause(left));
+                acts.push(Act::Close);
+                acts
+            }
+            800..3000 => vec![Act::Close],
+            _ => acts,
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["get", "--json", &server.url("/x")]).await;
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_same(&fs::read(folder.path().join("x")).unwrap(), &file);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<Value> = events.filter(|event| event["event"] == "retry").collect();
+    let rounds = told.iter().filter_map(|event| event["failed"].as_u64()).max().unwrap();
+    let asked = server.asked().len();
+    assert!(rounds >= 2 && asked >= 20, "{rounds} rounds, {asked} requests");
+    assert!(told.len() <= 6, "{told:#?}");
+}
