@@ -44,3 +44,54 @@ async fn an_outage_is_told_once_for_all_connections() {
     assert!(rounds >= 2 && asked >= 20, "{rounds} rounds, {asked} requests");
     assert!(told.len() <= 6, "{told:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_is_told_once_with_both_its_states() {
+    let files = [pattern(3 * MIB, 4), pattern(3 * MIB, 5)];
+    let served = files.clone();
+    let server = Liar::start(move |asked| {
+        if asked.before == 0 {
+            return after(serve(asked, &served[0], TAG), MIB, Act::Close);
+        }
+        let mut asked = asked.clone();
+        if asked.field("if-range") == "\"a\"" {
+            asked.head.fields.remove("range");
+        }
+        serve(&asked, &served[1], "ETag: \"b\"\r\n")
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["get", &server.url("/x")]).await;
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_same(&fs::read(folder.path().join("x")).unwrap(), &files[1]);
+    assert_told_once(&errors(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_since_an_earlier_run_is_told_once_with_both_its_states() {
+    let files = [pattern(3 * MIB, 4), pattern(3 * MIB, 5)];
+    let served = files.clone();
+    let server = Liar::start(move |asked| match asked.before {
+        0 => after(serve(asked, &served[0], TAG), MIB, Act::Close),
+        _ => serve(asked, &served[1], "ETag: \"b\"\r\n"),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.url("/x");
+    let cut = run(folder.path(), &["get", "-c", "1", "--max-tries", "1", &url]).await;
+    assert_eq!(cut.status.code(), Some(3), "{}", errors(&cut));
+    let kept = run(folder.path(), &["get", "--no-restart", &url]).await;
+    assert_eq!(kept.status.code(), Some(5), "{}", errors(&kept));
+    assert_told_once(&errors(&kept));
+    let output = run(folder.path(), &["get", &url]).await;
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_same(&fs::read(folder.path().join("x")).unwrap(), &files[1]);
+    assert_told_once(&errors(&output));
+}
+
+#[track_caller]
+fn assert_told_once(errors: &str) {
+    let told: Vec<_> = errors.lines().filter(|line| line.contains("the file ")).collect();
+    let [told] = told[..] else { panic!("{errors}") };
+    assert!(told.contains("changed") && told.contains("was \"a\", and is \"b\" now"), "{told}");
+}

@@ -14,7 +14,7 @@ use url::Url;
 use super::journal::{self, Journal, Subject};
 use super::know::{Attempt, Known};
 use super::names;
-use super::open::{self, guess};
+use super::open::{self, OnChange, guess};
 use super::part::{PartFile, journal_path};
 use super::plan::{Plan, Spans};
 use super::source::{RangeFailure, Source};
@@ -114,10 +114,12 @@ impl Getter {
 
     async fn get_from(&self, download: &Download, urls: &[Url]) -> Result<(), Failure> {
         let mut has_ranges = true;
+        let mut on_change = if self.no_restart { OnChange::Fail } else { OnChange::Tell };
         for _ in 0..=MAX_RESTARTS {
             let sources = urls.iter().cloned().map(Source::new).collect();
             let name = download.name();
-            let attempt = Attempt { download, sources: Arc::new(sources), name, has_ranges };
+            let sources = Arc::new(sources);
+            let attempt = Attempt { download, sources, name, has_ranges, on_change };
             match Box::pin(self.attempt(&attempt)).await {
                 Ok(()) => return Ok(()),
                 Err(RangeFailure::Failed(failure)) => return Err(failure),
@@ -125,7 +127,8 @@ impl Getter {
                     return Err(Failure::changed(how));
                 }
                 Err(RangeFailure::Changed(how)) => {
-                    self.reporter.note(&attempt.name, &format!("{how}: starting again"));
+                    self.reporter.note(&attempt.name, &format!("{how}; starting again"));
+                    on_change = OnChange::GoOn;
                 }
                 Err(RangeFailure::NoRanges) => {
                     has_ranges = false;
@@ -250,8 +253,8 @@ impl Getter {
         let message = format!("{what}: one connection, and a download that is cut starts again");
         self.reporter.note(&name, &message);
         let (cleared, path, facts) = (Arc::clone(&part), target.clone(), known.facts.clone());
-        let no_restart = self.no_restart;
-        blocking(move || open::anew(&path, &cleared, &facts, no_restart)).await?;
+        let on_change = attempt.on_change;
+        blocking(move || open::anew(&path, &cleared, &facts, on_change)).await?;
         let url = shown(&attempt.sources[known.source].url);
         let progress = self.reporter.begin(&name, &url, known.facts.length, 0);
         progress.set_connections(1);
@@ -297,11 +300,11 @@ impl Getter {
         let url = shown(&attempt.sources[source].url);
         let root = groups.as_ref().map(|groups| groups.root());
         let subject = Subject::new(url.clone(), length, facts.validator.clone(), root);
-        let (no_restart, path) = (self.no_restart, target.clone());
+        let (on_change, path) = (attempt.on_change, target.clone());
         let (list, asked) = (groups.clone(), Instant::now());
         let (part, start, journal) = self
             .locally(move |stop| {
-                let how = (list.as_deref(), no_restart);
+                let how = (list.as_deref(), on_change);
                 let start = open::start(&path, &part, &subject, how, stop)?;
                 if start.present.total() > 0 {
                     // What an earlier run wrote may not have been synced.

@@ -46,13 +46,28 @@ impl Validator {
     }
 
     /// Whether both are known not to be of the same state. What one of them lacks says nothing.
-    pub fn differs(&self, other: &Self) -> bool {
-        let differ = |one: &Option<String>, other: &Option<String>| matches!((one, other), (Some(one), Some(other)) if one != other);
-        match (self.strong_etag(), other.strong_etag()) {
-            (Some(one), Some(other)) => one != other,
-            _ => {
-                differ(&self.etag, &other.etag) || differ(&self.last_modified, &other.last_modified)
-            }
+    pub fn differs(&self, now: &Self) -> bool {
+        self.difference(now).is_some()
+    }
+
+    /// How the file changed, in words, when `now` is known to be of another state.
+    pub fn change(&self, now: &Self) -> Option<String> {
+        let (field, before, now) = self.difference(now)?;
+        Some(format!("its {field} was {before}, and is {now} now"))
+    }
+
+    /// A field by which they differ, and its values.
+    fn difference<'a>(&'a self, now: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
+        let differing = |field, before: Option<&'a str>, now: Option<&'a str>| {
+            Some((field, before?, now?)).filter(|(_, before, now)| before != now)
+        };
+        let (etag, now_etag) = (self.etag.as_deref(), now.etag.as_deref());
+        match (self.strong_etag(), now.strong_etag()) {
+            (Some(_), Some(_)) => differing("ETag", etag, now_etag),
+            _ => differing("ETag", etag, now_etag).or_else(|| {
+                let now = now.last_modified.as_deref();
+                differing("Last-Modified", self.last_modified.as_deref(), now)
+            }),
         }
     }
 }

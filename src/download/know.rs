@@ -27,6 +27,8 @@ pub(super) struct Attempt<'a> {
     pub(super) sources: Arc<Vec<Source>>,
     pub(super) name: String,
     pub(super) has_ranges: bool,
+    /// What is done when the file changed since an earlier one.
+    pub(super) on_change: open::OnChange,
 }
 
 /// What the first answers told.

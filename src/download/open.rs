@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::journal::{self, Subject};
+use super::journal::{self, Subject, Validator};
 use super::names;
 use super::part::{PartFile, journal_path, part_path};
 use super::plan::{Plan, Spans};
@@ -68,12 +68,23 @@ pub(super) struct Start {
     pub(super) note: Option<String>,
 }
 
+/// What is done when the file is not the one that an earlier run began to fetch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnChange {
+    /// Nothing: it is a failure.
+    Fail,
+    /// It is told, and fetched from its beginning.
+    Tell,
+    /// The same, but it was told before.
+    GoOn,
+}
+
 /// Finds out what is there of the file, and makes room for the rest.
 pub(super) fn start(
     target: &Path,
     part: &PartFile,
     subject: &Subject,
-    (groups, no_restart): (Option<&VerifiedGroups>, bool),
+    (groups, on_change): (Option<&VerifiedGroups>, OnChange),
     stop: &AtomicBool,
 ) -> Result<Start, RangeFailure> {
     let length = part.length()?;
@@ -94,15 +105,16 @@ pub(super) fn start(
             return Ok(Start { present, note });
         }
         (Some((left, present)), _) if present.total() > 0 => {
-            let how = if left.length == subject.length {
-                "the file is not provably the one that an earlier run began to fetch".to_owned()
-            } else {
-                other_length(left.length, subject.length)
-            };
-            if no_restart {
-                return Err(RangeFailure::Changed(how));
+            let how =
+                change(&left, Some(subject.length), &subject.validator).unwrap_or_else(|| {
+                    "nothing tells that the file is the one that an earlier run began to fetch"
+                        .into()
+                });
+            match on_change {
+                OnChange::Fail => return Err(RangeFailure::Changed(how)),
+                OnChange::Tell => note = Some(format!("{how}; starting again")),
+                OnChange::GoOn => {}
             }
-            note = Some(format!("{how}: starting again"));
         }
         _ => {}
     }
@@ -124,8 +136,15 @@ fn kept(present: &Spans) -> Option<String> {
     (bytes > 0).then(|| format!("{bytes} bytes of a local file are right, and kept"))
 }
 
-fn other_length(then: u64, now: u64) -> String {
-    format!("the file had {then} bytes when an earlier run began to fetch it, and has {now} now")
+/// How the file changed since an earlier run began to fetch it, if it is known to have.
+fn change(left: &Subject, length: Option<u64>, validator: &Validator) -> Option<String> {
+    let how = match length.filter(|now| *now != left.length) {
+        Some(now) => Some(format!("it had {} bytes, and has {now} now", left.length)),
+        None => left.validator.change(validator),
+    };
+    how.map(|how| {
+        format!("the file changed on the server since an earlier run began to fetch it: {how}")
+    })
 }
 
 /// Makes the part file ready for all of the bytes, from the first one on.
@@ -133,18 +152,13 @@ pub(super) fn anew(
     target: &Path,
     part: &PartFile,
     facts: &Facts,
-    no_restart: bool,
+    on_change: OnChange,
 ) -> Result<(), RangeFailure> {
     let journal = journal_path(target);
-    let left = journal::load(&journal).filter(|(_, present)| no_restart && present.total() > 0);
-    if let Some((left, _)) = left {
-        if let Some(now) = facts.length.filter(|now| *now != left.length) {
-            return Err(RangeFailure::Changed(other_length(left.length, now)));
-        }
-        if left.validator.differs(&facts.validator) {
-            let how = "the file is another one than an earlier run began to fetch";
-            return Err(RangeFailure::Changed(how.to_owned()));
-        }
+    let fails = on_change == OnChange::Fail;
+    let left = journal::load(&journal).filter(|(_, present)| fails && present.total() > 0);
+    if let Some(how) = left.and_then(|(left, _)| change(&left, facts.length, &facts.validator)) {
+        return Err(RangeFailure::Changed(how));
     }
     journal::empty(&journal)?;
     part.clear()?;

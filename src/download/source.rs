@@ -229,16 +229,30 @@ pub async fn open_whole(
 ) -> Result<Part, RangeFailure> {
     let answer = client.fetch(&everything(&source.url)).await?;
     let First { facts, content } = first_of_whole(client, answer)?;
-    let changed = |how: String| RangeFailure::Changed(format!("{} {how}", shown(&source.url)));
-    if source.validator().is_some_and(|known| known.differs(&facts.validator)) {
-        return Err(changed("has another state of the file".to_owned()));
-    }
+    same_state(source.validator().as_ref(), &facts.validator)?;
     if let (Some(now), Some(length)) = (facts.length, length)
         && now != length
     {
-        return Err(changed(format!("has {now} bytes, not {length}")));
+        return Err(other_length(source, length, now));
     }
     Ok(content.expect("an answer of everything has content"))
+}
+
+/// Sees that an answer is of the state that the answers before it were of.
+fn same_state(known: Option<&Validator>, now: &Validator) -> Result<(), RangeFailure> {
+    let change = known.and_then(|known| known.change(now));
+    let changed = |how| RangeFailure::Changed(format!("the file changed on the server: {how}"));
+    change.map_or(Ok(()), |how| Err(changed(how)))
+}
+
+fn other_length(source: &Source, length: u64, now: u64) -> RangeFailure {
+    RangeFailure::Changed(match source.validator() {
+        Some(_) => {
+            format!("the file changed on the server: it had {length} bytes, and has {now} now")
+        }
+        // What was never asked before has not changed.
+        None => format!("the file has {now} bytes there, not {length}"),
+    })
 }
 
 /// Asks a source for these bytes of a file of `length` bytes. The content of the answer begins at
@@ -261,17 +275,15 @@ pub async fn open_range(
         request = request.with(IF_RANGE, etag);
     }
     let answer = client.fetch(&request).await?;
-    let changed = |how: String| RangeFailure::Changed(format!("{} {how}", shown(url)));
-    let now = validator_of(&answer);
     let is_file = answer.status.is_success() || answer.status == StatusCode::RANGE_NOT_SATISFIABLE;
-    if is_file && known.as_ref().is_some_and(|known| known.differs(&now)) {
-        return Err(changed("has another state of the file".to_owned()));
+    if is_file {
+        same_state(known.as_ref(), &validator_of(&answer))?;
     }
     let content_range = answer.field(CONTENT_RANGE).and_then(parse_content_range);
     match (answer.status, content_range) {
         (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range: part, length: total })) => {
-            if total.is_some_and(|total| total != length) {
-                return Err(changed(format!("has {} bytes, not {length}", total.unwrap_or(0))));
+            if let Some(total) = total.filter(|total| *total != length) {
+                return Err(other_length(source, length, total));
             }
             if part.first() != range.start || has_other_length(&answer, part.length()) {
                 return Err(Failure::broken_answer(format!(
@@ -291,12 +303,12 @@ pub async fn open_range(
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { length: now }))
             if now != length =>
         {
-            Err(changed(format!("has {now} bytes, not {length}")))
+            Err(other_length(source, length, now))
         }
         (StatusCode::OK, _) => {
             let sent = answer.field(CONTENT_LENGTH).and_then(parse_bytes);
             match sent.filter(|sent| *sent != length) {
-                Some(sent) => Err(changed(format!("has {sent} bytes, not {length}"))),
+                Some(sent) => Err(other_length(source, length, sent)),
                 None => Err(RangeFailure::NoRanges),
             }
         }
