@@ -95,3 +95,16 @@ fn assert_told_once(errors: &str) {
     let [told] = told[..] else { panic!("{errors}") };
     assert!(told.contains("changed") && told.contains("was \"a\", and is \"b\" now"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_written_as_for_curl() {
+    let server = Liar::start(|asked| serve(asked, b"content", TAG)).await;
+    let folder = tempfile::tempdir().unwrap();
+    for (rate, code) in [("20M", 0), ("500k", 0), ("20MiB", 0), ("20MB", 0), ("0", 2), ("20m/s", 2)]
+    {
+        let arguments = ["get", "-fq", "--limit-rate", rate, &server.url("/x")];
+        let output = run(folder.path(), &arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{rate}: {}", errors(&output));
+        assert!(code == 0 || errors(&output).contains("20M or 20MB"), "{}", errors(&output));
+    }
+}

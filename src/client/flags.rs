@@ -17,7 +17,8 @@ pub struct ClientFlags {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header,
           help_heading = "Connection")]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Bytes a second, of all connections together
+    /// Bytes a second, of all connections together, such as 500K or 20M (with K, M and G as in
+    /// KiB, MiB and GiB; KB, MB and GB are decimal)
     #[arg(long, value_name = "SIZE", value_parser = rate, help_heading = "Connection")]
     limit_rate: Option<u64>,
     /// Attempts in a row without progress before giving up; 0 is without an end
@@ -80,7 +81,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 fn rate(text: &str) -> Result<u64, String> {
     let rate = parse_size(text).filter(|rate| *rate > 0);
     rate.ok_or_else(|| {
-        "a rate is a number of bytes with an optional unit, such as 500KiB".to_owned()
+        "a rate is a whole number of bytes with an optional unit, such as 20M or 20MB".to_owned()
     })
 }
 

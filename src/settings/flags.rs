@@ -14,7 +14,7 @@ const ABOUT: &str = "Serve resumable uploads (tus 1.0.0, and the IETF protocol \
                      \"Resumable Uploads for HTTP\") and downloads of them";
 
 const AFTER_HELP: &str = "\
-SIZE is a whole number of bytes with an optional unit: 1048576, 64KiB, 10GiB, 10GB.
+SIZE is a whole number of bytes with an optional unit: 1048576, 64KiB or 64K, 10GiB, 10GB.
 TIME is a whole number with a unit: 500ms, 30s, 5m, 24h, 7d.
 
 Each setting can be given as a flag, in the environment, or in the file that --config names,

@@ -85,8 +85,8 @@ impl<T: PartialOrd + 'static> Form<T> {
 
 /// A number of bytes: `1048576`, `64KiB`, `10GiB`, `10GB`.
 pub(super) fn size() -> Form<u64> {
-    let rule = "a size is a whole number of bytes with an optional unit, such as 1048576, 64KiB \
-                or 10GiB";
+    let rule = "a size is a whole number of bytes with an optional unit, such as 1048576, 64K, \
+                64KiB (the same) or 10GiB";
     Form::new("SIZE", rule, parse_size)
 }
 
@@ -96,7 +96,8 @@ pub(super) fn memory_size() -> Form<usize> {
     Form::new(placeholder, rule, |text| usize::try_from(parse_size(text)?).ok())
 }
 
-/// Reads a number of bytes with an optional unit: `1048576`, `64KiB`, `10GB`.
+/// Reads a number of bytes with an optional unit: `1048576`, `64KiB`, `10GB`; `64K` is `64KiB`, as
+/// with curl and wget.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
@@ -105,10 +106,10 @@ pub fn parse_size(text: &str) -> Option<u64> {
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
         "tb" => 1_000_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
         _ => return None,
     };
     number.checked_mul(factor).filter(|bytes| *bytes <= MAX_LENGTH)
@@ -205,6 +206,8 @@ mod tests {
             ("512B", 512),
             ("64KiB", 65_536),
             ("64kib", 65_536),
+            ("500k", 512_000),
+            ("20M", 20_971_520),
             ("10GB", 10_000_000_000),
             ("10GiB", 10_737_418_240),
             ("1TiB", 1_099_511_627_776),
@@ -212,7 +215,7 @@ mod tests {
         ] {
             assert_eq!(size().read(text), Some(bytes), "{text:?}");
         }
-        for wrong in ["", "GiB", "10 GiB", "10 giraffes", "1.5GiB", "-1", "+1", "10K", "10Gibi"] {
+        for wrong in ["", "GiB", "10 GiB", "10 giraffes", "1.5GiB", "-1", "+1", "10Ki", "10Gibi"] {
             assert_eq!(size().read(wrong), None, "{wrong:?}");
         }
     }

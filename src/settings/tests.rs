@@ -87,7 +87,7 @@ fn an_empty_flag_is_a_value_and_wrong() {
 fn a_refusal_names_the_key_the_value_the_source_and_what_is_allowed() {
     let (_folder, path) = settings_file("\nmax-length = '10 giraffes'\n");
     let allowed = "a size is a whole number of bytes with an optional unit, such as 1048576, \
-                   64KiB or 10GiB; or none";
+                   64K, 64KiB (the same) or 10GiB; or none";
     for (flags, environment, from) in [
         (vec![("max-length", "10 giraffes")], vec![], "the flag --max-length".to_owned()),
         (
