@@ -63,7 +63,7 @@ async fn redirects_are_followed_to_a_bound() {
     assert_eq!(answer.url.path(), "/end");
     assert_eq!(text(Ok(answer)).await, "here");
     let failure = client.fetch(&get(&server.url("/circle"))).await.err().unwrap();
-    assert_eq!((failure.kind(), failure.is_transient()), (FailureKind::Network, false));
+    assert_eq!((failure.kind(), failure.is_transient()), (FailureKind::Status, false));
     assert_eq!(server.asked().len(), 3 + 11);
 }
 

@@ -84,6 +84,7 @@ async fn each_kind_of_failure_has_its_exit_code() {
         "/gone" => bare("404 Not Found", ""),
         "/no-http" => vec![Act::Send(b"220 mail ESMTP\r\n\r\n".to_vec()), Act::Close],
         "/circle" => bare("302 Found", "Location: /circle\r\n"),
+        "/nowhere" => bare("302 Found", ""),
         "/changes" => {
             let tag = format!("ETag: \"{}\"\r\n", asked.before);
             let mut acts = serve(asked, &served, &tag);
@@ -100,8 +101,9 @@ async fn each_kind_of_failure_has_its_exit_code() {
     for (code, path, flags) in [
         (2, "/x", &["--expect", "md5:00"][..]),
         (2, "/x", &["--limit-rate", "fast"]),
-        (3, "/circle", &[]),
         (3, "/no-http", &[]),
+        (4, "/circle", &[]),
+        (4, "/nowhere", &[]),
         (4, "/gone", &[]),
         (5, "/changes", &["--no-restart"]),
         (6, "/x", &["--expect", none]),

@@ -172,7 +172,7 @@ async fn endless_redirects_and_refusals_have_exit_codes_of_their_own() {
     })
     .await;
     for (path, kind, asked) in [
-        ("/circle", FailureKind::Network, 11),
+        ("/circle", FailureKind::Status, 11),
         ("/gone", FailureKind::Status, 1),
         ("/later", FailureKind::Status, 2),
     ] {

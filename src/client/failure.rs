@@ -24,7 +24,8 @@ pub enum FailureKind {
     Usage,
     /// The peer cannot be reached, is silent, or does not speak HTTP.
     Network,
-    /// The peer answered with a status that ends the transfer.
+    /// The peer answered with a status that ends the transfer: an error, or a redirect that leads
+    /// nowhere.
     Status,
     /// The file changed in the middle, here or there.
     Changed,
@@ -108,6 +109,11 @@ impl Failure {
         let failure = Self::new(FailureKind::Status, format!("{shown} answered {status}"));
         let retry_after = parse_retry_after(headers, now);
         Self { status: Some(status), is_transient, retry_after, ..failure }
+    }
+
+    /// The peer sends one on, and that leads nowhere. It answered, and will do so again.
+    pub fn redirected(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Status, message.into())
     }
 
     /// The file changed while it was transferred.

@@ -158,7 +158,7 @@ impl Client {
             }
             answer.finish().await;
         }
-        Err(Failure::unusable(format!(
+        Err(Failure::redirected(format!(
             "{} was redirected more than {} times",
             failure::shown(&request.url),
             self.options.max_redirects

@@ -28,7 +28,7 @@ pub(super) fn next(
         301..=303 if method.is_safe() => {}
         _ => return Ok(None),
     }
-    let unusable = |why: &str| Failure::unusable(format!("{} redirects {why}", shown(from)));
+    let unusable = |why: &str| Failure::redirected(format!("{} redirects {why}", shown(from)));
     let location =
         headers.get(LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let location = location.ok_or_else(|| unusable("without saying where to"))?;

@@ -13,8 +13,10 @@ use crate::settings::parse_size;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 The URL of each upload goes to standard output, with the file's name behind it when there are
-several. Exit codes: 0 all was sent, 2 usage, 3 network, 4 status of the server, 5 the file changed,
-6 verification, 7 local disk, 130 interrupted.")]
+several.
+
+Exit codes: 0 all was sent; 1 something else; 2 wrong usage; 3 network; 4 HTTP status, or redirects
+that lead nowhere; 5 the file changed; 6 verification; 7 local disk; 130 interrupted.")]
 pub struct PutFlags {
     /// What is sent; - is standard input
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
