@@ -108,3 +108,17 @@ async fn a_rate_is_written_as_for_curl() {
         assert!(code == 0 || errors(&output).contains("20M or 20MB"), "{}", errors(&output));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_nobody_has_is_soon_given_up() {
+    // No name server is asked for a label of more than 63 letters.
+    let name = format!("{}.invalid", "a".repeat(64));
+    let folder = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let output = run(folder.path(), &["get", &format!("http://{name}/x")]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", errors(&output));
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    let told = errors(&output);
+    assert!(told.contains(&format!("there is no host {name}; given up after 3")), "{told}");
+    assert_eq!(told.lines().count(), 3, "{told}");
+}

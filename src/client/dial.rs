@@ -6,6 +6,7 @@
 //!
 //! - RFC 9110 §9.3.6 (CONNECT), RFC 9112 §3.2.2 (absolute-form, for plain HTTP by a proxy)
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fs;
 use std::io;
@@ -18,6 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -58,6 +60,8 @@ pub(super) struct Dialer {
     ca_file: Option<PathBuf>,
     tls: OnceCell<TlsConnector>,
     patience: Duration,
+    /// The hosts to which there was a connection, so that their names are right ones.
+    reached: Mutex<HashSet<String>>,
 }
 
 impl Dialer {
@@ -68,7 +72,7 @@ impl Dialer {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(patience));
         let (proxies, tls) = (Matcher::from_env(), OnceCell::new());
-        Self { connector, proxies, ca_file, tls, patience }
+        Self { connector, proxies, ca_file, tls, patience, reached: Mutex::default() }
     }
 
     /// A new stream to where the URL points.
@@ -90,33 +94,62 @@ impl Dialer {
         let target = uri_of(url)?;
         let is_tls = url.scheme() == "https";
         let Some(proxy) = self.proxies.intercept(&target) else {
-            let stream = call(self.connector.clone(), target, url).await?;
+            let names = host_of(&target);
+            let stream = self.call(self.connector.clone(), target, (&names, url)).await?;
             return self.finish(stream, is_tls, url).await;
         };
         let connector = self.connector.clone();
+        let names = host_of(proxy.uri());
         match proxy.uri().scheme_str() {
             Some("http") | None if is_tls => {
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
                 if let Some(authorization) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(authorization.clone());
                 }
-                let stream = call(tunnel, target, url).await?;
+                let stream = self.call(tunnel, target, (&names, url)).await?;
                 self.finish(stream, is_tls, url).await
             }
             Some("http") | None => {
-                let stream = call(connector, proxy.uri().clone(), url).await?;
+                let stream = self.call(connector, proxy.uri().clone(), (&names, url)).await?;
                 let authorization = proxy.basic_auth().cloned();
                 let proxy = Some(ForwardProxy { authorization });
                 Ok(Way { stream: Box::new(stream), proxy })
             }
             Some("socks5" | "socks5h") => {
-                let stream = call(socks(&proxy, connector), target, url).await?;
+                let names = format!("{} or {names}", host_of(&target));
+                let stream = self.call(socks(&proxy, connector), target, (&names, url)).await?;
                 self.finish(stream, is_tls, url).await
             }
             Some(scheme) => Err(Failure::usage(format!(
                 "the proxy in the environment is {scheme}://, which cannot be used: http and socks5 can"
             ))),
         }
+    }
+
+    /// A connection by `connector`, which asks for the addresses of these names.
+    async fn call<C>(
+        &self,
+        mut connector: C,
+        to: Uri,
+        (names, url): (&str, &Url),
+    ) -> Result<TcpStream, Failure>
+    where
+        C: Service<Uri, Response = TokioIo<TcpStream>>,
+        C::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let failed = |error: C::Error| {
+            let (error, shown) = (error.into(), shown(url));
+            // One that was right a while ago is away for now, with a network of its own, say.
+            if !is_unknown_name(&*error) || self.reached.lock().contains(names) {
+                return Failure::network(format!("cannot connect to {shown}"), error);
+            }
+            let message = format!("cannot connect to {shown}: there is no host {names}");
+            Failure::broken_answer(message).for_few_tries()
+        };
+        std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
+        let stream = connector.call(to).await.map_err(failed)?.into_inner();
+        self.reached.lock().insert(names.to_owned());
+        Ok(stream)
     }
 
     /// TLS on top where the URL asks for it.
@@ -165,15 +198,31 @@ fn uri_of(url: &Url) -> Result<Uri, Failure> {
     format!("{}://{host}:{port}/", url.scheme()).parse().map_err(|_| unusable())
 }
 
-async fn call<C>(mut connector: C, to: Uri, url: &Url) -> Result<TcpStream, Failure>
-where
-    C: Service<Uri, Response = TokioIo<TcpStream>>,
-    C::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let failed =
-        |error: C::Error| Failure::network(format!("cannot connect to {}", shown(url)), error);
-    std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
-    Ok(connector.call(to).await.map_err(failed)?.into_inner())
+fn host_of(uri: &Uri) -> String {
+    uri.host().unwrap_or_default().to_owned()
+}
+
+/// Whether the system knows for certain that a name has no address. The standard library tells that
+/// by the text of the C library only, which is in English since nothing here asks for another
+/// language. Any other text may be that of a name server that is away.
+fn is_unknown_name(error: &(dyn Error + 'static)) -> bool {
+    const TEXTS: [&str; 5] = [
+        "Name or service not known",
+        "No address associated with hostname",
+        "Name does not resolve",
+        "Name has no usable address",
+        "nodename nor servname provided, or not known",
+    ];
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if text.contains("failed to lookup address") && TEXTS.iter().any(|end| text.ends_with(end))
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn tls_connector(ca_file: Option<&Path>) -> Result<TlsConnector, Failure> {
@@ -201,4 +250,23 @@ fn tls_connector(ca_file: Option<&Path>) -> Result<TlsConnector, Failure> {
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_server_that_is_away_knows_nothing_for_certain() {
+        let told = |text: &str| {
+            let error = io::Error::other(format!("failed to lookup address information: {text}"));
+            is_unknown_name(&io::Error::other(error))
+        };
+        assert!(told("Name or service not known"));
+        assert!(told("No address associated with hostname"));
+        for passing in ["Temporary failure in name resolution", "Try again", "System error"] {
+            assert!(!told(passing), "{passing}");
+        }
+        assert!(!is_unknown_name(&io::Error::other("Connection refused")));
+    }
 }

@@ -61,13 +61,22 @@ pub struct Failure {
     message: String,
     status: Option<StatusCode>,
     is_transient: bool,
+    is_soon_certain: bool,
     retry_after: Option<Duration>,
     source: Option<Source>,
 }
 
 impl Failure {
     fn new(kind: FailureKind, message: String) -> Self {
-        Self { kind, message, status: None, is_transient: false, retry_after: None, source: None }
+        Self {
+            kind,
+            message,
+            status: None,
+            is_transient: false,
+            is_soon_certain: false,
+            retry_after: None,
+            source: None,
+        }
     }
 
     /// The person has to ask for something else.
@@ -157,6 +166,11 @@ impl Failure {
         self.is_transient
     }
 
+    /// Whether few attempts show that no other will succeed.
+    pub fn is_soon_certain(&self) -> bool {
+        self.is_soon_certain
+    }
+
     /// How long the peer asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -166,6 +180,12 @@ impl Failure {
     #[must_use]
     pub fn for_good(self) -> Self {
         Self { is_transient: false, ..self }
+    }
+
+    /// The same failure, which one of the next few attempts mends, or none.
+    #[must_use]
+    pub fn for_few_tries(self) -> Self {
+        Self { is_soon_certain: true, ..self }
     }
 
     /// The same failure, which may pass.

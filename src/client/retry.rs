@@ -18,6 +18,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A peer that asks for more patience than this is given up.
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);
+/// The attempts in a row at what is soon certain, such as a name that nobody has.
+const FEW_TRIES: u32 = 3;
 
 /// What `Retry-After` asks for, as seconds or as a date; `None` when it is not there or malformed.
 pub fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -35,12 +37,14 @@ pub fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration
 pub struct Retries {
     max_tries: u32,
     failed: u32,
+    /// Those of the last failures that are soon certain.
+    certain: u32,
 }
 
 impl Retries {
     /// At most `max_tries` attempts in a row without progress; 0 is without an end.
     pub fn new(max_tries: u32) -> Self {
-        Self { max_tries, failed: 0 }
+        Self { max_tries, failed: 0, certain: 0 }
     }
 
     /// The attempts that failed since there was progress.
@@ -50,7 +54,7 @@ impl Retries {
 
     /// Something was achieved: the next failure is the first one again.
     pub fn progressed(&mut self) {
-        self.failed = 0;
+        (self.failed, self.certain) = (0, 0);
     }
 
     /// Counts a failure. How long to wait before the next attempt, or the failure back when
@@ -61,8 +65,10 @@ impl Retries {
     /// The failure that came in.
     pub fn after(&mut self, failure: Failure, random: u64) -> Result<(Duration, Failure), Failure> {
         self.failed = self.failed.saturating_add(1);
+        let certain = self.certain.saturating_add(1);
+        self.certain = if failure.is_soon_certain() { certain } else { 0 };
         let asked = failure.retry_after().unwrap_or_default();
-        let is_last = self.max_tries > 0 && self.failed >= self.max_tries;
+        let is_last = self.failed >= self.max_tries || self.certain >= FEW_TRIES;
         if !failure.is_transient() {
             return Err(failure);
         }
@@ -70,7 +76,7 @@ impl Retries {
             let minutes = asked.as_secs() / 60;
             return Err(failure.with_words(&format!("it asks for {minutes} minutes of patience")));
         }
-        if is_last {
+        if is_last && self.max_tries > 0 {
             return Err(failure.with_words(&format!("given up after {} attempts", self.failed)));
         }
         let doublings = self.failed.saturating_sub(1).min(16);
@@ -130,6 +136,20 @@ mod tests {
     #[test]
     fn what_will_not_pass_is_not_tried_again() {
         assert!(Retries::new(0).after(passing().for_good(), 0).is_err());
+    }
+
+    #[test]
+    fn what_is_soon_certain_is_given_up_soon_unless_it_is_tried_without_an_end() {
+        let mut retries = Retries::new(10);
+        for failure in [passing(), passing(), passing().for_few_tries(), passing()] {
+            retries.after(failure, 0).unwrap();
+        }
+        for _ in 1..FEW_TRIES {
+            retries.after(passing().for_few_tries(), 0).unwrap();
+        }
+        assert!(retries.after(passing().for_few_tries(), 0).is_err());
+        let mut retries = Retries::new(0);
+        assert!((0..20).all(|_| retries.after(passing().for_few_tries(), 0).is_ok()));
     }
 
     proptest! {
