@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use liar::get::{assert_same, pattern};
 use liar::run::{errors, run};
-use liar::{Act, Liar, after, serve};
+use liar::{Act, Liar, after, head, serve};
 use serde_json::Value;
 
 const MIB: usize = 1 << 20;
@@ -121,4 +121,23 @@ async fn a_name_that_nobody_has_is_soon_given_up() {
     let told = errors(&output);
     assert!(told.contains(&format!("there is no host {name}; given up after 3")), "{told}");
     assert_eq!(told.lines().count(), 3, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_that_is_told_is_that_of_all_requests() {
+    let server = Liar::start(|asked| match asked.target.as_str() {
+        "/plain" => vec![Act::Pause(Duration::from_secs(1)), head("200 OK", 0, "")],
+        _ => [vec![Act::Pause(Duration::from_secs(1))], serve(asked, b"content", TAG)].concat(),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    for (path, to) in [("/plain", "x"), ("/plain", "-"), ("/x", "y"), ("/x", "-")] {
+        let output = run(folder.path(), &["get", "--json", "-o", to, &server.url(path)]).await;
+        assert!(output.status.success(), "{}", errors(&output));
+        let told = if to == "-" { &output.stderr } else { &output.stdout };
+        let last = told.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap();
+        let last: Value = serde_json::from_slice(last).unwrap();
+        assert_eq!(last["event"], "finished");
+        assert!(last["seconds"].as_f64().unwrap() >= 1.0, "{path} {to}: {last}");
+    }
 }

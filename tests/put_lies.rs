@@ -316,3 +316,27 @@ async fn a_creation_is_not_repeated_elsewhere_unless_it_is_to_be() {
         assert_eq!((ended.code, &*server.methods()), (code, methods), "{}", ended.errors);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_tells_what_was_there_what_remains_and_how_long_all_took() {
+    let server = Faulty::start(|asked| match (asked.method.as_str(), asked.before) {
+        ("PATCH", 0 | 1) => Fault::Cut(MIB),
+        ("HEAD", 1) => Fault::Answer("503 Later\r\nRetry-After: 1"),
+        _ => Fault::None,
+    })
+    .await;
+    let bench = Bench::new(3 * MIB);
+    let cut = bench.put(&server, &["--max-tries", "1"]).await;
+    assert_eq!(cut.code, 3, "{}", cut.errors);
+    let cut = bench.put(&server, &["--max-tries", "1"]).await;
+    assert_eq!(cut.code, 3, "{}", cut.errors);
+    let words = "3.00 MiB: 1.00 MiB there already, 2.00 MiB to go\n";
+    assert!(cut.errors.contains(words), "{}", cut.errors);
+    let ended = bench.put(&server, &["--json"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    bench.assert_sent(&server, 0);
+    let last: serde_json::Value =
+        serde_json::from_str(ended.output.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["moved_bytes"]), (&"finished".into(), &MIB.into()));
+    assert!(last["seconds"].as_f64().unwrap() >= 1.0, "{last}");
+}

@@ -93,7 +93,8 @@ impl Getter {
     /// # Errors
     /// Why it is not there.
     pub async fn get(&self, download: &Download) -> Result<(), Failure> {
-        let mut failure = match self.get_from(download, &download.urls).await {
+        let begin = Instant::now();
+        let mut failure = match self.get_from(download, &download.urls, begin).await {
             Err(failure) if failure.kind() == FailureKind::Verification => failure,
             done => return done,
         };
@@ -103,7 +104,7 @@ impl Getter {
             for url in download.urls.chunks(1) {
                 let one = shown(&url[0]);
                 self.reporter.note(&download.name(), &format!("{failure}; trying {one} alone"));
-                failure = match self.get_from(download, url).await {
+                failure = match self.get_from(download, url, begin).await {
                     Err(failure) if failure.kind() != FailureKind::Interrupted => failure,
                     done => return done,
                 };
@@ -112,14 +113,19 @@ impl Getter {
         Err(failure)
     }
 
-    async fn get_from(&self, download: &Download, urls: &[Url]) -> Result<(), Failure> {
+    async fn get_from(
+        &self,
+        download: &Download,
+        urls: &[Url],
+        begin: Instant,
+    ) -> Result<(), Failure> {
         let mut has_ranges = true;
         let mut on_change = if self.no_restart { OnChange::Fail } else { OnChange::Tell };
         for _ in 0..=MAX_RESTARTS {
             let sources = urls.iter().cloned().map(Source::new).collect();
             let name = download.name();
             let sources = Arc::new(sources);
-            let attempt = Attempt { download, sources, name, has_ranges, on_change };
+            let attempt = Attempt { download, sources, name, has_ranges, begin, on_change };
             match Box::pin(self.attempt(&attempt)).await {
                 Ok(()) => return Ok(()),
                 Err(RangeFailure::Failed(failure)) => return Err(failure),
@@ -179,7 +185,7 @@ impl Getter {
     async fn to_stdout(&self, attempt: &Attempt<'_>, known: Known) -> Result<(), RangeFailure> {
         let length = known.facts.length;
         let url = shown(&attempt.sources[known.source].url);
-        let progress = self.reporter.begin(&attempt.name, &url, length, 0);
+        let progress = self.reporter.begin(&attempt.name, &url, length, 0).since(attempt.begin);
         progress.set_connections(1);
         let verified = known.verified();
         let stream = Stream {
@@ -256,7 +262,7 @@ impl Getter {
         let on_change = attempt.on_change;
         blocking(move || open::anew(&path, &cleared, &facts, on_change)).await?;
         let url = shown(&attempt.sources[known.source].url);
-        let progress = self.reporter.begin(&name, &url, known.facts.length, 0);
+        let progress = self.reporter.begin(&name, &url, known.facts.length, 0).since(attempt.begin);
         progress.set_connections(1);
         let verified = known.verified();
         let stream = Stream {
@@ -321,7 +327,10 @@ impl Getter {
         }
         let plan = Plan::new(length, groups.is_some(), start.present)
             .taking_turns(self.client.rate_limit().is_limited());
-        let progress = self.reporter.begin(&name, &url, Some(length), plan.present_bytes());
+        let progress = self
+            .reporter
+            .begin(&name, &url, Some(length), plan.present_bytes())
+            .since(attempt.begin);
         let shared = Arc::new(Shared {
             client: Arc::clone(&self.client),
             progress,

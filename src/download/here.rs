@@ -62,7 +62,10 @@ impl Getter {
             Found::Nothing => Ok(false),
             Found::Whole { length } => {
                 let url = shown(&known.facts.url);
-                let progress = self.reporter.begin(&attempt.name, &url, Some(length), length);
+                let progress = self
+                    .reporter
+                    .begin(&attempt.name, &url, Some(length), length)
+                    .since(attempt.begin);
                 progress.finish(Some(&target.to_string_lossy()), known.verified().as_deref());
                 Ok(true)
             }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::Method;
+use tokio::time::Instant;
 use url::Url;
 
 use super::journal::Validator;
@@ -27,6 +28,8 @@ pub(super) struct Attempt<'a> {
     pub(super) sources: Arc<Vec<Source>>,
     pub(super) name: String,
     pub(super) has_ranges: bool,
+    /// When the work on the download began.
+    pub(super) begin: Instant,
     /// What is done when the file changed since an earlier one.
     pub(super) on_change: open::OnChange,
 }

@@ -288,7 +288,8 @@ impl Link {
     /// Begins to show how far it is.
     pub(super) fn begin(&self, length: impl Into<Option<u64>>, present: u64) -> Arc<Progress> {
         let url = without_credentials(&self.endpoint);
-        Arc::new(self.reporter.begin(&self.name, url.as_str(), length.into(), present))
+        let progress = self.reporter.begin(&self.name, url.as_str(), length.into(), present);
+        Arc::new(progress.since(self.begun))
     }
 
     /// Compares what the server has with what was sent, and says that it is done.

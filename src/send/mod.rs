@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -123,6 +124,7 @@ impl Sender {
             reporter: Arc::clone(&self.reporter),
             name: shown_name(path),
             max_tries: self.options.max_tries,
+            begun: Instant::now(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::content::{Meters, content};
@@ -28,6 +28,8 @@ pub(super) struct Link {
     /// What the person calls the file.
     pub(super) name: String,
     pub(super) max_tries: u32,
+    /// When the work on the file began.
+    pub(super) begun: Instant,
 }
 
 impl Link {

@@ -65,7 +65,7 @@ pub enum Event<'a> {
         bytes: u64,
         /// What was moved for it in this run.
         moved_bytes: u64,
-        /// How long this run took.
+        /// How long this run took, from its first request on.
         seconds: f64,
         /// How the bytes were verified, such as `blake3:…`, if they were.
         verified: Option<&'a str>,

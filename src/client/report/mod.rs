@@ -118,11 +118,7 @@ impl Reporter {
         self.tell(&event, || {
             let length =
                 total.map_or("length unknown".to_owned(), |total| HumanBytes(total).to_string());
-            let here = match present {
-                0 => String::new(),
-                present => format!(", {} of it here", HumanBytes(present)),
-            };
-            format!("{name}: {length}{here}")
+            format!("{name}: {length}{}", before(total, present))
         });
         progress
     }
@@ -200,6 +196,13 @@ impl Progress {
             begin,
             bar,
         }
+    }
+
+    /// The work on it began at this time, with what had to be asked first.
+    #[must_use]
+    pub fn since(mut self, begin: Instant) -> Self {
+        self.begin = begin;
+        self
     }
 
     /// This many more bytes are where they belong.
@@ -313,6 +316,17 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// What there was before this run, and what it leaves to do.
+fn before(total: Option<u64>, present: u64) -> String {
+    let there = HumanBytes(present);
+    match total.map(|total| total.saturating_sub(present)) {
+        _ if present == 0 => String::new(),
+        Some(0) => ", all of it there already".to_owned(),
+        Some(rest) => format!(": {there} there already, {} to go", HumanBytes(rest)),
+        None => format!(", {there} there already"),
     }
 }
 
