@@ -192,6 +192,7 @@ async fn what_cannot_be_meant_is_refused() {
     for wrong in [
         vec![one.as_str()],
         vec![&one, "ftp://host/"],
+        vec![&one, &one],
         vec![path, url],
         vec!["-", "-", url],
         vec!["--name", "x", &one, &one, url],
@@ -201,6 +202,19 @@ async fn what_cannot_be_meant_is_refused() {
         let ended = put(folder.path(), &wrong, None).await;
         assert_eq!(ended.code, 2, "{wrong:?}: {}", ended.errors);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_without_a_scheme_is_http_unless_it_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file(folder.path(), "file", b"content");
+    let server = Faulty::start(|_| Fault::None).await;
+    let url = server.url();
+    let ended = put(folder.path(), &[&file, url.strip_prefix("http://").unwrap()], None).await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    assert_eq!(server.upload(0).content, b"content");
+    let ended = put(folder.path(), &[&file, &file], None).await;
+    assert!(ended.errors.contains("the URL is missing behind it"), "{}", ended.errors);
 }
 
 #[tokio::test(flavor = "multi_thread")]

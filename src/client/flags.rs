@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
 
 use super::Options;
 use super::report::Style;
@@ -70,6 +71,22 @@ impl ClientFlags {
     }
 }
 
+/// Reads a URL that a request can go to. One without a scheme is `http://`, as with curl.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn parse_url(text: &str) -> Result<Url, String> {
+    let url =
+        if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
+    let url = url.map_err(|error| format!("{text:?} is no URL: {error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        scheme => {
+            Err(format!("{text:?} is {scheme}://, but only http:// and https:// can be used"))
+        }
+    }
+}
+
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let parsed = text.split_once(':').and_then(|(name, value)| {
         let name = name.trim().parse().ok()?;
@@ -88,4 +105,15 @@ fn rate(text: &str) -> Result<u64, String> {
 fn time(text: &str) -> Result<Duration, String> {
     let time = parse_time(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| "a time is a whole number with a unit, such as 500ms, 30s or 5m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_scheme_is_http() {
+        assert_eq!(parse_url("host:8080/x").unwrap().as_str(), "http://host:8080/x");
+        assert!(parse_url("http://").is_err());
+    }
 }

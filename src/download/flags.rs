@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use url::Url;
 
-use super::list::parse_url;
 use super::verify::parse_expected;
-use crate::client::flags::ClientFlags;
+use crate::client::flags::{ClientFlags, parse_url};
 use crate::protocol::checksum::Checksum;
 
 const AFTER_HELP: &str = "\
@@ -24,7 +23,7 @@ pub struct GetFlags {
     /// Where the file is; several URLs are mirrors of one file
     #[arg(value_name = "URL", value_parser = parse_url, required_unless_present = "input")]
     pub urls: Vec<Url>,
-    /// File or folder to write to; - is standard output
+    /// File or folder to write to; - is standard output. The folder has to be there
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Connections at most

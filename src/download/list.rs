@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::client::flags::parse_url;
+
 /// Reads a list. Each line has the URLs of one file, with spaces between; empty lines, and those
 /// that begin with `#`, do not count. Each URL has its scheme, or any text would be a list of hosts.
 ///
@@ -22,22 +24,6 @@ pub fn parse_list(text: &str) -> Result<Vec<Vec<Url>>, String> {
     if lists.is_empty() { Err("it has no URL".to_owned()) } else { Ok(lists) }
 }
 
-/// Reads a URL that can be fetched. One without a scheme is `http://`, as with curl.
-///
-/// # Errors
-/// What is wrong, in words.
-pub(super) fn parse_url(text: &str) -> Result<Url, String> {
-    let url =
-        if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
-    let url = url.map_err(|error| format!("{text:?} is no URL: {error}"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        scheme => {
-            Err(format!("{text:?} is {scheme}://, but only http:// and https:// can be fetched"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,11 +36,5 @@ mod tests {
         assert!(parse_list("http://a/x\nftp://b/x").unwrap_err().starts_with("line 2:"));
         assert!(parse_list("\nsome words").unwrap_err().starts_with("line 2: \"some\""));
         assert_eq!(parse_list("# none\n").unwrap_err(), "it has no URL");
-    }
-
-    #[test]
-    fn a_url_without_a_scheme_is_http() {
-        assert_eq!(parse_url("host:8080/x").unwrap().as_str(), "http://host:8080/x");
-        assert!(parse_url("http://").is_err());
     }
 }

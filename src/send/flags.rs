@@ -1,12 +1,12 @@
 //! The command line of `put`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use url::Url;
 
 use super::Options;
-use crate::client::flags::ClientFlags;
+use crate::client::flags::{ClientFlags, parse_url};
 use crate::settings::parse_size;
 
 /// Send files to a tus server; a run that was cut off is gone on with by the same command
@@ -86,11 +86,10 @@ impl PutFlags {
 }
 
 fn endpoint(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if matches!(url.scheme(), "http" | "https") && url.has_host() {
-        return Ok(url);
+    if !text.contains("://") && Path::new(text).exists() {
+        return Err("it is a file here, and the URL is missing behind it".to_owned());
     }
-    Err("it has to be an http:// or https:// URL".to_owned())
+    parse_url(text)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
