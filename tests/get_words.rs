@@ -141,3 +141,27 @@ async fn the_time_that_is_told_is_that_of_all_requests() {
         assert!(last["seconds"].as_f64().unwrap() >= 1.0, "{path} {to}: {last}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_missing_is_named_before_anything_is_asked() {
+    let server = Liar::start(|asked| serve(asked, b"content", TAG)).await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "mine").unwrap();
+    fs::write(folder.path().join("list"), [server.url("/x"), server.url("/y")].join("\n")).unwrap();
+    let missing = |name: &str| format!("the folder {name} is not there; make it first");
+    for (to, code, words) in [
+        ("new/", 7, missing("new/")),
+        ("new/name", 7, missing("new")),
+        ("new/er/name", 7, missing("new/er")),
+        ("file/", 2, "file/ is no folder".to_owned()),
+        ("file/name", 2, "file is no folder".to_owned()),
+    ] {
+        let output = run(folder.path(), &["get", "-o", to, &server.url("/x")]).await;
+        assert_eq!(output.status.code(), Some(code), "{to}: {}", errors(&output));
+        assert!(errors(&output).contains(&words), "{to}: {}", errors(&output));
+    }
+    let output = run(folder.path(), &["get", "-i", "list", "-o", "new"]).await;
+    assert_eq!(output.status.code(), Some(7), "{}", errors(&output));
+    assert!(errors(&output).contains(&missing("new")), "{}", errors(&output));
+    assert!(server.asked().is_empty() && fs::read_dir(folder.path()).unwrap().count() == 2);
+}

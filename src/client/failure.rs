@@ -141,6 +141,13 @@ impl Failure {
         Self { source: Some(Box::new(source)), ..Self::new(FailureKind::Disk, message) }
     }
 
+    /// A file is to be in a folder that is not there.
+    pub fn no_folder(folder: &Path) -> Self {
+        let folder = folder.display();
+        let message = format!("the folder {folder} is not there; make it first: mkdir -p {folder}");
+        Self::new(FailureKind::Disk, message)
+    }
+
     /// The process was told to stop.
     pub fn interrupted() -> Self {
         Self::new(FailureKind::Interrupted, "interrupted".into())

@@ -77,7 +77,9 @@ impl Retries {
             return Err(failure.with_words(&format!("it asks for {minutes} minutes of patience")));
         }
         if is_last && self.max_tries > 0 {
-            return Err(failure.with_words(&format!("given up after {} attempts", self.failed)));
+            let attempts = if self.failed == 1 { "attempt" } else { "attempts" };
+            let words = format!("given up after {} {attempts}", self.failed);
+            return Err(failure.with_words(&words));
         }
         let doublings = self.failed.saturating_sub(1).min(16);
         let whole = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);

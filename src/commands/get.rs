@@ -87,9 +87,12 @@ fn downloads(flags: &GetFlags, is_stdout: bool) -> Result<Vec<Download>, Failure
             parse_list(&text).map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?
         }
     };
-    let is_folder = flags.output.as_deref().is_none_or(std::path::Path::is_dir);
-    if lists.len() > 1 && !is_folder && !is_stdout {
-        return Err(Failure::usage("several files need a folder as --output"));
+    let no_folder = flags.output.as_deref().filter(|path| !is_stdout && !path.is_dir());
+    if let Some(path) = no_folder.filter(|_| lists.len() > 1) {
+        return Err(match path.exists() {
+            true => Failure::usage("several files need a folder as --output"),
+            false => Failure::no_folder(path),
+        });
     }
     let (expect, is_listed) = (flags.expect.clone(), flags.input.is_some());
     Ok(lists

@@ -94,6 +94,10 @@ impl Getter {
     /// Why it is not there.
     pub async fn get(&self, download: &Download) -> Result<(), Failure> {
         let begin = Instant::now();
+        if let Destination::Path(Some(given)) = &download.to {
+            let given = given.clone();
+            blocking(move || open::look_for_folder(&given)).await?;
+        }
         let mut failure = match self.get_from(download, &download.urls, begin).await {
             Err(failure) if failure.kind() == FailureKind::Verification => failure,
             done => return done,

@@ -3,6 +3,7 @@
 //! All of this blocks; it is run on threads that may.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -44,6 +45,26 @@ pub(super) fn guess(download: &Download, given: Option<&Path>) -> Option<PathBuf
         Some(folder) if folder.is_dir() => Some(folder.join(named()?)),
         Some(file) => Some(file.to_owned()),
         None => named().map(PathBuf::from),
+    }
+}
+
+/// Sees that the folder of the file that was asked for is there. None is made: one that is missing
+/// was likely meant to be another.
+///
+/// # Errors
+/// It is missing, or no folder, or the disk.
+pub(super) fn look_for_folder(given: &Path) -> Result<(), Failure> {
+    let folder = match given.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        true => given,
+        false => given.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")),
+    };
+    match folder.metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Failure::no_folder(folder)),
+        Err(error) if error.kind() != ErrorKind::NotADirectory => {
+            Err(Failure::disk("look at", folder, error))
+        }
+        _ => Err(Failure::usage(format!("{} is no folder", folder.display()))),
     }
 }
 
