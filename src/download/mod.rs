@@ -7,6 +7,7 @@
 mod fetch;
 pub mod flags;
 mod here;
+mod in_order;
 pub mod journal;
 mod know;
 mod list;
