@@ -276,6 +276,18 @@ async fn a_mirror_takes_part_only_with_the_same_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_says_nothing_does_not_hold_up_the_start() {
+    let mute = Liar::start(|_| vec![Act::Hang]).await;
+    let other = Liar::start(|asked| serve(asked, b"content", TAG)).await;
+    let mut setup = Setup::new();
+    setup.stall_timeout = Duration::from_secs(50);
+    let begin = Instant::now();
+    setup.get(&[mute.url("/x"), other.url("/x")]).await.unwrap();
+    assert_eq!(setup.content(), b"content");
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changes_on_a_server_without_ranges_is_noticed() {
     let files = [pattern(3 * MIB, 22), pattern(3 * MIB, 23)];
     let served = files.clone();

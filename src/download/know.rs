@@ -2,9 +2,10 @@
 //! bytes have to be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::journal::Validator;
@@ -21,6 +22,10 @@ use crate::protocol::tree::VerifiedGroups;
 
 /// The attempts at a list of groups: a download can do without it.
 const LIST_TRIES: u32 = 5;
+
+/// Where there are several servers, one that says nothing is waited for so long before another is
+/// asked, and twice as long each time that all were asked in vain.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What stays the same while a download is attempted.
 pub(super) struct Attempt<'a> {
@@ -140,8 +145,16 @@ impl Getter {
                 (0..sources.len()).filter(|index| sources[*index].is_usable()).collect();
             let index = usable[turn % usable.len()];
             let source = &sources[index];
+            let is_only = usable.len() == 1;
+            let rounds = u32::try_from(turn / usable.len()).unwrap_or(u32::MAX).min(16);
             let asked = tokio::select! {
                 asked = Box::pin(probe(&self.client, source, start, validator)) => asked,
+                () = sleep(FIRST_PATIENCE * 2_u32.pow(rounds)), if !is_only => {
+                    let message = format!("{} says nothing; asking another server", shown(&source.url));
+                    self.reporter.note(&attempt.name, &message);
+                    turn = turn.wrapping_add(1);
+                    continue;
+                }
                 () = self.stop.cancelled() => return Err(Failure::interrupted()),
             };
             let failure = match asked.and_then(|first| as_expected(first, attempt)) {
@@ -152,7 +165,7 @@ impl Getter {
                 Err(failure) => failure,
             };
             turn = turn.wrapping_add(1);
-            if !failure.is_transient() && usable.len() > 1 {
+            if !failure.is_transient() && !is_only {
                 source.give_up();
                 self.reporter.note(&attempt.name, &format!("{failure}; asking another server"));
                 continue;
