@@ -194,15 +194,27 @@ impl Getter {
         if self.is_here(attempt, &known, &target).await? {
             return Ok(());
         }
-        let (opened, is_replaced) = (target.clone(), self.force || known.groups.is_some());
+        let (opened, force) = (target.clone(), self.force);
+        let is_replaced = force || known.groups.is_some();
         let part = blocking(move || {
             let part = PartFile::open(&opened)?;
+            if !force && opened.symlink_metadata().is_ok() {
+                part.discard_empty();
+                return Ok(None);
+            }
             if !is_replaced {
                 open::refuse_foreign(&opened, &part)?;
             }
-            Ok::<_, Failure>(part)
+            Ok::<_, Failure>(Some(part))
         })
         .await?;
+        let Some(part) = part else {
+            // Another process gave it its name just now.
+            return match self.is_here(attempt, &known, &target).await? {
+                true => Ok(()),
+                false => Err(Failure::usage(format!("{} came and went", target.display())).into()),
+            };
+        };
         match known.facts.length {
             Some(_) if known.facts.has_ranges && attempt.has_ranges && known.tells_changes() => {
                 Box::pin(self.in_ranges(attempt, known, target, part)).await
@@ -302,7 +314,7 @@ impl Getter {
                 journal.written(Spans::from(vec![(0, work.length)]))?;
             }
             work.part.publish(&to, force)?;
-            journal::forget(&path);
+            open::forget_journal(&to);
             Ok(())
         })
         .await

@@ -10,9 +10,9 @@ use crate::client::flags::{ClientFlags, parse_url};
 use crate::protocol::checksum::Checksum;
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 all is here; 1 something else; 2 wrong usage, or a file is in the way; 3 network;
-4 HTTP status, or redirects that lead nowhere; 5 the file changed on the server; 6 verification;
-7 local disk; 130 interrupted.
+Exit codes: 0 all is here; 1 something else; 2 wrong usage, a file is in the way, or another
+process fetches it; 3 network; 4 HTTP status, or redirects that lead nowhere; 5 the file changed on
+the server; 6 verification; 7 local disk; 130 interrupted.
 
 After any of them the same command goes on where it was.";
 

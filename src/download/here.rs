@@ -8,6 +8,7 @@ use super::Getter;
 use super::fetch::LONG_BYTES;
 use super::journal::{self, Subject};
 use super::know::{Attempt, Known};
+use super::open;
 use super::part::{journal_path, part_path};
 use super::source::Facts;
 use super::verify::{check_digests, is_whole};
@@ -140,9 +141,7 @@ impl Sought {
                 Err(failure) => return Err(failure),
             },
         }
-        if !part_path(target).exists() {
-            journal::forget(&journal);
-        }
+        open::forget_journal(target);
         Ok(Found::Whole { length })
     }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use super::Getter;
 use super::fetch::file_name;
-use super::journal;
 use super::know::{Attempt, Known};
 use super::open;
-use super::part::{PartFile, journal_path};
+use super::part::PartFile;
 use super::source::RangeFailure;
 use super::stream::{Sink, Stream};
 use crate::client::blocking;
@@ -95,7 +94,7 @@ impl Getter {
             // An attempt that had more may have been cut.
             part.cut(length)?;
             part.publish(&to, force)?;
-            journal::forget(&journal_path(&to));
+            open::forget_journal(&to);
             Ok::<_, Failure>(())
         })
         .await?;

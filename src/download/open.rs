@@ -186,6 +186,14 @@ pub(super) fn anew(
     Ok(facts.length.map_or(Ok(()), |length| make_room(target, part, length))?)
 }
 
+/// The file has its name: its journal is not needed any more. If there is a part file, that is of
+/// another process that fetches it anew, and so is the journal.
+pub(super) fn forget_journal(target: &Path) {
+    if !part_path(target).exists() {
+        journal::forget(&journal_path(target));
+    }
+}
+
 /// Nothing is left behind for which there was no room.
 fn make_room(target: &Path, part: &PartFile, length: u64) -> Result<(), Failure> {
     part.allocate(length).inspect_err(|_| {

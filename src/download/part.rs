@@ -146,6 +146,14 @@ impl PartFile {
         self.cut(0)
     }
 
+    /// Removes it, if nothing was written to it.
+    pub fn discard_empty(self) {
+        if self.length().is_ok_and(|length| length == 0) {
+            // An empty file is in nobody's way.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
     /// Writes these pieces one after the other from `offset` on.
     ///
     /// # Errors
