@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 use tower_service::Service;
 use url::Url;
 
@@ -164,7 +164,8 @@ impl Dialer {
         let stream = self.tls().await?.connect(name, stream).await.map_err(|error| {
             // A certificate does not get better by asking again; a connection that was cut may.
             let is_refused = error.kind() == io::ErrorKind::InvalidData;
-            let failure = Failure::network(format!("TLS with {} failed", shown(url)), error);
+            let why = refused_certificate(&error).map_or(String::new(), |why| format!(": {why}"));
+            let failure = Failure::network(format!("TLS with {} failed{why}", shown(url)), error);
             if is_refused { failure.for_good() } else { failure }
         })?;
         Ok(Way { stream: Box::new(stream), proxy: None })
@@ -196,6 +197,27 @@ fn uri_of(url: &Url) -> Result<Uri, Failure> {
         return Err(unusable());
     };
     format!("{}://{host}:{port}/", url.scheme()).parse().map_err(|_| unusable())
+}
+
+/// Why a certificate was refused and what to do about it, where its error alone says neither.
+fn refused_certificate(error: &io::Error) -> Option<&'static str> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(why) = error else { return None };
+    match why {
+        CertificateError::UnknownIssuer => Some(
+            "nobody who is trusted here vouches for its certificate; --ca-file names an \
+             authority, or the server's own certificate, to trust",
+        ),
+        // It is an error of rustls-webpki, which rustls passes on without its type.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            Some(
+                "its certificate is one of an authority (CA:TRUE), which may sign others and is not \
+             accepted as that of a server; give the server one made with openssl req -x509 \
+             -addext basicConstraints=CA:FALSE, or one that the authority signed",
+            )
+        }
+        _ => None,
+    }
 }
 
 fn host_of(uri: &Uri) -> String {

@@ -33,7 +33,8 @@ pub struct ClientFlags {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time,
           help_heading = "Connection")]
     stall_timeout: Duration,
-    /// A PEM file with certificate authorities to trust besides the system's
+    /// A PEM file with certificates to trust besides the system's: of authorities, or of single
+    /// servers (CA:FALSE)
     #[arg(long, value_name = "FILE", help_heading = "Connection")]
     ca_file: Option<PathBuf>,
     /// Show errors only

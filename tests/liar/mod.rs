@@ -3,7 +3,7 @@
 
 pub mod get;
 #[path = "../listening/mod.rs"]
-mod listening;
+pub mod listening;
 pub mod run;
 
 use std::ops::Deref;
