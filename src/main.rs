@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use clap::Command;
 
 fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return commands::refuse(&error),
+    };
     match matches.subcommand() {
         Some(("check", matches)) => commands::check::run(matches),
         Some(("completions", matches)) => commands::shell::completions(matches, command()),

@@ -165,3 +165,31 @@ async fn a_folder_that_is_missing_is_named_before_anything_is_asked() {
     assert!(errors(&output).contains(&missing("new")), "{}", errors(&output));
     assert!(server.asked().is_empty() && fs::read_dir(folder.path()).unwrap().count() == 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_command_line_is_one_event_for_who_wants_events() {
+    let folder = tempfile::tempdir().unwrap();
+    for (wrong, words) in [
+        (&["get", "--json", "--limit-rate", "fast", "host/x"][..], "a rate is"),
+        (&["get", "--json"], "<URL>"),
+        (&["put", "--json", "file", "ftp://host/"], "ftp://"),
+        (&["put", "--json", "--no-such-flag"], "--no-such-flag"),
+        (&["get", "-o", "-", "--json", "ftp://host/"], "ftp://"),
+    ] {
+        let output = run(folder.path(), wrong).await;
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        let (told, other) = match wrong.contains(&"-o") {
+            true => (&output.stderr, &output.stdout),
+            false => (&output.stdout, &output.stderr),
+        };
+        let event: Value = serde_json::from_slice(told).unwrap();
+        assert_eq!((&event["event"], &event["exit_code"]), (&"failed".into(), &2.into()));
+        assert_eq!((&event["name"], &event["kind"]), (&wrong[0].into(), &"usage".into()));
+        assert!(event["message"].as_str().unwrap().contains(words), "{event}");
+        assert!(other.is_empty(), "{wrong:?}");
+    }
+    for text in [&["get", "--json", "--help"][..], &["get", "--", "--json", "ftp://host"]] {
+        let output = run(folder.path(), text).await;
+        assert!(!String::from_utf8_lossy(&output.stdout).starts_with('{'), "{text:?}");
+    }
+}
