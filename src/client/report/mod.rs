@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 pub use self::event::Event;
 use self::meter::Meter;
-use self::outage::Outages;
+use self::outage::{Attempt, Outages};
 use super::failure::Failure;
 
 /// How progress is shown.
@@ -84,8 +84,8 @@ impl Reporter {
     /// told once.
     pub fn retry(&self, name: &str, failure: &Failure, wait: Duration, failed: u32) {
         let message = failure.to_string();
-        let time = (Instant::now(), wait);
-        if !self.outages.lock().is_news(name, &message, failed, time) {
+        let attempt = Attempt { name, message: &message, failed, wait };
+        if !self.outages.lock().is_news(&attempt, Instant::now()) {
             return;
         }
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -157,7 +157,7 @@ pub struct Progress {
     url: Mutex<String>,
     total: Option<u64>,
     bytes: AtomicU64,
-    moved: AtomicU64,
+    moved: Arc<AtomicU64>,
     connections: AtomicUsize,
     meter: Mutex<Meter>,
     begin: Instant,
@@ -184,13 +184,15 @@ impl Progress {
             let clean: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
             reporter.bars.add(bar.with_style(style).with_prefix(clean))
         });
+        let moved = Arc::default();
+        reporter.outages.lock().begin(name, &moved);
         Self {
             reporter,
             name: name.to_owned(),
             url: Mutex::new(url.to_owned()),
             total,
             bytes: AtomicU64::new(present),
-            moved: AtomicU64::new(0),
+            moved,
             connections: AtomicUsize::new(0),
             meter: Mutex::new(Meter::new(begin, present)),
             begin,
@@ -313,6 +315,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.reporter.outages.lock().end(&self.name, &self.moved);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
