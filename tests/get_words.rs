@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use liar::get::{assert_same, pattern};
 use liar::run::{errors, run};
-use liar::{Act, Liar, after, head, serve};
+use liar::{Act, Liar, after, head, serve, slowly};
 use serde_json::Value;
 
 const MIB: usize = 1 << 20;
@@ -192,4 +192,30 @@ async fn a_wrong_command_line_is_one_event_for_who_wants_events() {
         let output = run(folder.path(), text).await;
         assert!(!String::from_utf8_lossy(&output.stdout).starts_with('{'), "{text:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_mirror_with_another_file_is_named() {
+    let file = pattern(4 * MIB, 20);
+    let start = |file: Vec<u8>, tag: &'static str| {
+        Liar::start(move |asked| slowly(serve(asked, &file, tag), Duration::from_millis(40)))
+    };
+    let first = start(file.clone(), TAG).await;
+    let same = start(file.clone(), TAG).await;
+    let changed = start(pattern(4 * MIB, 21), "ETag: \"z\"\r\n").await;
+    let longer = start(pattern(5 * MIB, 21), "ETag: \"y\"\r\n").await;
+    let urls = [&first, &same, &changed, &longer].map(|server| server.url("/x"));
+    let folder = tempfile::tempdir().unwrap();
+    let arguments: Vec<&str> = ["get"].into_iter().chain(urls.iter().map(String::as_str)).collect();
+    let output = run(folder.path(), &arguments).await;
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_same(&fs::read(folder.path().join("x")).unwrap(), &file);
+    let told = errors(&output);
+    let left_out: Vec<_> = told.lines().filter(|line| line.contains(" was left out: ")).collect();
+    assert_eq!(left_out.len(), 2, "{told}");
+    assert!(
+        left_out[0].contains(&urls[2]) && left_out[0].ends_with("is \"z\", not \"a\""),
+        "{told}"
+    );
+    assert!(left_out[1].contains(&urls[3]) && left_out[1].contains("5242880 bytes"), "{told}");
 }
