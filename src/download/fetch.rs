@@ -240,6 +240,7 @@ impl Getter {
         let subject = Subject::new(url.clone(), length, facts.validator.clone(), root);
         let (on_change, path) = (attempt.on_change, target.clone());
         let (list, asked) = (groups.clone(), Instant::now());
+        let is_read_again = !digests.is_empty();
         let (part, start, journal) = self
             .locally(move |stop| {
                 let how = (list.as_deref(), on_change);
@@ -247,6 +248,9 @@ impl Getter {
                 if start.present.total() > 0 {
                     // What an earlier run wrote may not have been synced.
                     part.sync()?;
+                }
+                if !is_read_again {
+                    part.let_go(length);
                 }
                 let journal = Journal::new(&journal_path(&path), subject, start.present.clone());
                 Ok::<_, RangeFailure>((part, start, journal))

@@ -19,6 +19,7 @@ mod identity;
 pub mod journal;
 pub mod memory;
 mod pace;
+pub(crate) mod positioned;
 pub mod sled;
 
 use std::future::Future;

@@ -18,6 +18,9 @@ static long on_watched(long number, const long *arg, uint64_t file, const char *
     case SYS_writev: return do_write(arg[0], (void *)arg[1], arg[2], -1);
     case SYS_pwrite64: return do_write(arg[0], &whole, 1, arg[3]);
     case SYS_pwritev: return do_write(arg[0], (void *)arg[1], arg[2], arg[3]);
+    case SYS_pwritev2:
+        if (arg[5] & ~RWF_DONTCACHE) return unknown(number, path);
+        return do_write(arg[0], (void *)arg[1], arg[2], arg[3]);
     case SYS_fsync: case SYS_fdatasync: return do_sync(file, path, 1);
     case SYS_syncfs: return do_sync(0, path, 1);
     /* Neither the length nor the disk's own cache: nothing is durable by this. */

@@ -47,6 +47,9 @@ enum {
     ON_OPEN_READ = 1, ON_OPEN_WRITE = 2, ON_READ = 4, ON_WRITE = 8, ON_SYNC = 16, ON_RENAME = 32,
     ON_LINK = 64, ON_REMOVE = 128, ON_MKDIR = 256, ON_LENGTH = 512,
 };
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE 0x80
+#endif
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 enum { RULES = 8, UNUSABLE = 99, NO_FAULT = -1 };
 

@@ -15,11 +15,6 @@ use crate::protocol::tree::GROUP_BYTES;
 
 /// Bytes are not held back longer than this, or a kill would lose them.
 const MAX_AGE: Duration = Duration::from_millis(400);
-/// So many bytes are written at once: few enough that they are still in the core's cache, which
-/// makes half of the cost (1 GiB over loopback: handing batches of 1 MiB to another thread took
-/// twice the processor time).
-const BATCH_BYTES: u64 = 128 << 10;
-
 /// Takes bytes from an answer until its claim, or the answer, ends. What came of the claim is in the
 /// file when it returns, also when it fails.
 ///
@@ -114,7 +109,9 @@ impl<'a> Pump<'a> {
             let room = self.batch.limit().saturating_sub(self.batch.end());
             let taken = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
             self.batch.push(bytes.split_to(taken));
-            if self.batch.bytes() >= BATCH_BYTES || self.batch.end().is_multiple_of(GROUP_BYTES) {
+            if self.batch.bytes() >= self.shared.part.batch_bytes()
+                || self.batch.end().is_multiple_of(GROUP_BYTES)
+            {
                 self.flush()?;
             }
         }

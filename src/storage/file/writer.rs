@@ -1,12 +1,12 @@
 //! Appends to the file of one upload.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Shared;
@@ -14,6 +14,7 @@ use super::ahead::Ahead;
 use crate::protocol::id::UploadId;
 use crate::storage::folder::sync_folder;
 use crate::storage::pace::Waits;
+use crate::storage::positioned::{Cached, write_all_at};
 use crate::storage::{DataWriter, Durability, Failure, StorageError, StoreFuture};
 
 /// To cut off more than this may take long.
@@ -21,8 +22,6 @@ const QUICKLY_CUT_BYTES: u64 = 8 << 20;
 /// When more files are open, none is kept open for the next write: with uploads that trickle there
 /// would be two descriptors for each.
 const MANY_OPEN: usize = 256;
-/// The pieces that one system call may take (Linux: `IOV_MAX`).
-const MAX_SLICES: usize = 1024;
 
 pub(super) struct FileWriter {
     id: UploadId,
@@ -174,7 +173,7 @@ impl DataWriter for FileWriter {
 }
 
 impl Work {
-    fn write(&mut self, mut pieces: Vec<Bytes>) -> Result<(), StorageError> {
+    fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StorageError> {
         let bytes = count(&pieces);
         let id = self.id;
         let io = |source| StorageError::io("writing the data", Some(id), source);
@@ -182,7 +181,8 @@ impl Work {
         self.open()?;
         let Some(open) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let taken = self.shared.take_room(bytes);
-        let write = |()| write_all_at(&open.file, &mut pieces, self.end);
+        // Uploads are often read at once, by what looks for viruses or makes pictures smaller.
+        let write = |()| write_all_at(&open.file, &pieces, self.end, Cached::Kept).map(|_| ());
         let written = taken.and_then(write).map_err(io);
         self.lacked_room = matches!(&written, Err(StorageError { failure: Failure::Full(_), .. }));
         written?;
@@ -295,33 +295,4 @@ impl Work {
 
 fn count(pieces: &[Bytes]) -> u64 {
     u64::try_from(pieces.iter().map(Bytes::len).sum::<usize>()).unwrap_or(u64::MAX)
-}
-
-/// Writes all pieces, in order, from `offset` on.
-fn write_all_at(file: &File, pieces: &mut [Bytes], mut offset: u64) -> io::Result<()> {
-    let mut first = 0;
-    loop {
-        while pieces.get(first).is_some_and(|piece| piece.is_empty()) {
-            first = first.saturating_add(1);
-        }
-        let rest = pieces.get_mut(first..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let slices: Vec<_> =
-            rest.iter().take(MAX_SLICES).map(|piece| IoSlice::new(piece)).collect();
-        let written = match rustix::io::pwritev(file, &slices, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => written,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(errno) => return Err(errno.into()),
-        };
-        offset = offset.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
-        let mut left = written;
-        for piece in rest.iter_mut() {
-            let taken = left.min(piece.len());
-            piece.advance(taken);
-            left = left.saturating_sub(taken);
-        }
-    }
 }
