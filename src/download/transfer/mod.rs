@@ -133,7 +133,8 @@ impl Crew<'_> {
                 () = sleep_until(ramp.at.max(self.refusals.until)),
                     if self.workers.len() < max_connections =>
                 {
-                    let most = self.refusals.most_more().min(max_connections - self.workers.len());
+                    let most = self.refusals.most_more(shared.progress.bytes());
+                    let most = most.min(max_connections - self.workers.len());
                     for _ in 0..ramp.more(shared).min(most) {
                         self.spawn(None);
                     }
@@ -155,7 +156,8 @@ impl Crew<'_> {
                 if !self.workers.is_empty()
                     && matches!(failure.kind(), FailureKind::Network | FailureKind::Status) =>
             {
-                if self.refusals.add(Instant::now(), failure.retry_after()) {
+                let moved = self.shared.progress.bytes();
+                if self.refusals.add(Instant::now(), failure.retry_after(), moved) {
                     let left = self.workers.len();
                     let message = format!("{failure}; going on with {left} connections for now");
                     self.shared.progress.reporter().note(&self.shared.name, &message);
@@ -172,11 +174,13 @@ impl Crew<'_> {
 struct Refusals {
     count: u32,
     until: Instant,
+    /// What had come when the last one was refused.
+    moved: u64,
 }
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { count: 0, until: Instant::now() }
+        Self { count: 0, until: Instant::now(), moved: 0 }
     }
 }
 
@@ -187,7 +191,8 @@ impl Refusals {
 
     /// One more, which perhaps asks for a while. Whether it is the first one; those that come together
     /// count once.
-    fn add(&mut self, now: Instant, asked: Option<Duration>) -> bool {
+    fn add(&mut self, now: Instant, asked: Option<Duration>, moved: u64) -> bool {
+        self.moved = moved;
         if self.count == 0 || now >= self.until {
             let doublings = self.count.min(Self::MOST_DOUBLINGS);
             let pause = Self::FIRST_PAUSE.saturating_mul(1 << doublings);
@@ -198,9 +203,14 @@ impl Refusals {
         false
     }
 
-    /// How many may be opened at once now.
-    fn most_more(&self) -> usize {
-        if self.count == 0 { usize::MAX } else { 1 }
+    /// How many may be opened at once now. None while nothing comes: where the others fail, it would only
+    /// begin to count its attempts anew.
+    fn most_more(&self, moved: u64) -> usize {
+        match self.count {
+            0 => usize::MAX,
+            _ if moved == self.moved => 0,
+            _ => 1,
+        }
     }
 }
 
@@ -352,17 +362,18 @@ mod tests {
     #[test]
     fn what_was_refused_is_tried_again_after_longer_and_longer_times() {
         let begin = Instant::now();
-        let mut refusals = Refusals { count: 0, until: begin };
-        assert_eq!(refusals.most_more(), usize::MAX);
-        assert!(refusals.add(begin, None) && !refusals.add(begin, None), "it is told once");
-        assert_eq!((refusals.most_more(), refusals.until - begin), (1, Duration::from_secs(5)));
+        let mut refusals = Refusals { count: 0, until: begin, moved: 0 };
+        assert_eq!(refusals.most_more(0), usize::MAX);
+        assert!(refusals.add(begin, None, 7) && !refusals.add(begin, None, 7), "it is told once");
+        assert_eq!((refusals.most_more(8), refusals.until - begin), (1, Duration::from_secs(5)));
+        assert_eq!(refusals.most_more(7), 0, "nothing came since");
         for expected_s in [10, 20, 40, 80, 160, 320, 320] {
             let now = refusals.until;
-            assert!(!refusals.add(now, None) && !refusals.add(now, None));
+            assert!(!refusals.add(now, None, 8) && !refusals.add(now, None, 8));
             assert_eq!(refusals.until - now, Duration::from_secs(expected_s));
         }
         let (now, asked) = (refusals.until, Duration::from_secs(400));
-        refusals.add(now, Some(asked));
+        refusals.add(now, Some(asked), 8);
         assert_eq!(refusals.until - now, asked, "a server may ask for longer");
     }
 }
