@@ -45,8 +45,8 @@ impl DataFolder {
     ///
     /// # Errors
     ///
-    /// [`Failure::Held`] names the process that has it; [`Failure::Mismatched`] when the bytes in it
-    /// are not those of its records; [`Failure::Io`] what the system said.
+    /// [`Failure::Held`] names the process that has it; [`Failure::Mismatched`] when the bytes in
+    /// it are not those of its records; [`Failure::Io`] what the system said.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let io =
             |doing: &'static str| move |source: io::Error| StorageError::io(doing, None, source);
@@ -69,8 +69,8 @@ impl DataFolder {
         Ok(Self { layout: Layout::of(path), pace: Arc::default(), _lock: lock })
     }
 
-    /// That of its disk: what is done on it by all of this process shares the threads that must not all
-    /// wait.
+    /// That of its disk: what is done on it by all of this process shares the threads that must not
+    /// all wait.
     pub(super) fn pace(&self) -> Arc<Pace> {
         Arc::clone(&self.pace)
     }

@@ -164,8 +164,8 @@ pub trait DataStore: Send + Sync + 'static {
     fn join(&self, id: UploadId, lengths: Arc<[u64]>) -> StoreFuture<'_, ()>;
 
     /// Writes pieces of a list, each at its offset in bytes, and cuts the list off at `end` if one
-    /// is given. [`List::Sha256`] is durable when this returns; the other is never synced, as whoever
-    /// reads it sees whether it is right.
+    /// is given. [`List::Sha256`] is durable when this returns; the other is never synced, as
+    /// whoever reads it sees whether it is right.
     fn write_list(
         &self,
         id: UploadId,

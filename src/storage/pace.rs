@@ -1,31 +1,33 @@
-//! Where work on files and records runs: where it is asked for as long as it is quick, else on a thread that may
-//! wait.
+//! Where work on files and records runs: where it is asked for as long as it is quick, else on a
+//! thread that may wait.
 //!
-//! A write goes to the page cache, and a new file to the folder's, in less time than it takes to wake
-//! another thread and be woken by it; and the other thread finds neither the bytes in its core's
-//! cache nor warm memory to put the next ones in. (1 GiB on tmpfs in one PATCH: 1.2 s of processor
-//! time by `spawn_blocking`, 1.2 s by `block_in_place`, 0.95 s in place.) But the kernel makes
-//! those wait who write faster than the disk takes it, and a folder may have to be read. So work
-//! that is usually quick is timed. Once some of it waited, all of it goes to other threads until none
-//! waits any more.
+//! A write goes to the page cache, and a new file to the folder's, in less time than it takes to
+//! wake another thread and be woken by it; and the other thread finds neither the bytes in its
+//! core's cache nor warm memory to put the next ones in. (1 GiB on tmpfs in one PATCH: 1.2 s of
+//! processor time by `spawn_blocking`, 1.2 s by `block_in_place`, 0.95 s in place.) But the kernel
+//! makes those wait who write faster than the disk takes it, and a folder may have to be read. So
+//! work that is usually quick is timed. Once some of it waited, all of it goes to other threads
+//! until none waits any more.
 //!
-//! While it waits, the async thread that it holds up may be the one that looks after all sockets, and
-//! nobody would wake another one for that. So one thread is always left free of such work, and a
-//! thread of ours looks on: it wakes that one when work in place takes long, and sends all other work
-//! elsewhere meanwhile. A disk that hangs holds others up for two of its ticks.
+//! While it waits, the async thread that it holds up may be the one that looks after all sockets,
+//! and nobody would wake another one for that. So one thread is always left free of such work, and
+//! a thread of ours looks on: it wakes that one when work in place takes long, and sends all other
+//! work elsewhere meanwhile. A disk that hangs holds others up for two of its ticks.
 //!
 //! Work that always waits (a sync) never runs here.
 
+use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::spawn_blocking;
 
-/// Work that took longer waited for something; a batch takes a hundredth to a tenth of it. Once may be
-/// chance: the core was needed elsewhere, which is mostly over after two or three of the kernel's time slices.
+/// Work that took longer waited for something; a batch takes a hundredth to a tenth of it. Once may
+/// be chance: the core was needed elsewhere, which is mostly over after two or three of the
+/// kernel's time slices.
 const SLOW: Duration = Duration::from_millis(10);
 /// Twice within this time is none.
 const SOON: Duration = Duration::from_millis(100);
@@ -33,9 +35,11 @@ const SOON: Duration = Duration::from_millis(100);
 const VERY_SLOW: Duration = Duration::from_millis(25);
 /// For how long no work is done in place after some waited.
 const CAUTION: Duration = Duration::from_secs(1);
-/// How often a place is asked for, with others served in between: most work in place is done before
-/// another thread would have been woken.
-const TRIES: usize = 8;
+/// For how long a place that is taken is waited for: most work in place is done by then, and
+/// another thread would not have been woken. No task may be left waiting in the meantime: tokio
+/// keeps one that yields where no other thread finds it, and work in place that hangs would keep it
+/// for as long.
+const BRIEFLY: Duration = Duration::from_micros(10);
 /// How often it is looked whether work in place gets on.
 const TICK: Duration = VERY_SLOW;
 
@@ -96,8 +100,8 @@ impl Drop for Pace {
 }
 
 impl Pace {
-    /// What the work gives; `None` when it died on another thread. A future that is dropped does not
-    /// end what has begun.
+    /// What the work gives; `None` when it died on another thread. A future that is dropped does
+    /// not end what has begun.
     pub(in crate::storage) async fn run<T: Send + 'static>(
         self: Arc<Self>,
         waits: Waits,
@@ -106,14 +110,15 @@ impl Pace {
         if waits == Waits::ForTheDisk {
             return spawn_blocking(work).await.ok();
         }
-        for _ in 0..TRIES {
+        let begin = Instant::now();
+        loop {
             if let Some(place) = self.free_place() {
                 return Some(place.run(work));
             }
-            if self.is_careful() {
+            if !self.may_be_free_soon() || begin.elapsed() > BRIEFLY {
                 break;
             }
-            yield_now().await;
+            spin_loop();
         }
         spawn_blocking(move || self.timed(work)).await.ok()
     }
@@ -133,6 +138,10 @@ impl Pace {
             thread.unpark();
         }
         Some(place)
+    }
+
+    fn may_be_free_soon(&self) -> bool {
+        !self.is_careful() && self.watch.get().is_some_and(|watch| watch.most > 0)
     }
 
     fn is_careful(&self) -> bool {
@@ -233,6 +242,8 @@ mod tests {
     use std::sync::mpsc;
     use std::thread::{current, sleep};
 
+    use tokio::task::yield_now;
+
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,15 +266,14 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn who_finds_the_place_taken_has_it_when_it_is_free_a_moment_later() {
+    async fn who_finds_the_place_taken_for_long_goes_elsewhere() {
         let (pace, here) = (Arc::new(Pace::default()), current().id());
         let place = pace.free_place();
         assert!(place.is_some() && pace.free_place().is_none());
-        let run = Arc::clone(&pace).run(Waits::Seldom, || current().id());
-        let (ran, ()) = tokio::join!(run, async { drop(place) });
-        assert_eq!(ran, Some(here));
-        let _place = pace.free_place();
-        assert_ne!(Arc::clone(&pace).run(Waits::Seldom, || current().id()).await, Some(here));
+        let run = || Arc::clone(&pace).run(Waits::Seldom, || current().id());
+        assert_ne!(run().await, Some(here));
+        drop(place);
+        assert_eq!(run().await, Some(here));
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! Writes pieces of memory one after the other to a place in a file, kept in the page cache or not.
 //!
-//! Who writes a long file finds all of it in the page cache behind it, in place of what others need: and
-//! memory has to be found for it, and its bytes stay there until a sync finds them. A write that is
-//! not kept (`RWF_DONTCACHE`) begins on its way to the disk at once, and its memory is free when it is there.
-//! (1 GiB on ext4 in pieces of 1 MiB, and a data sync: 0.4 to 0.5 s and 0.2 s of processor time in place of
-//! 1.3 to 3.2 and 0.9 to 2.9, in a virtual machine whose memory is given out late.)
+//! Who writes a long file finds all of it in the page cache behind it, in place of what others
+//! need: and memory has to be found for it, and its bytes stay there until a sync finds them. A
+//! write that is not kept (`RWF_DONTCACHE`) begins on its way to the disk at once, and its memory
+//! is free when it is there. (1 GiB on ext4 in pieces of 1 MiB, and a data sync: 0.4 to 0.5 s and
+//! 0.2 s of processor time in place of 1.3 to 3.2 and 0.9 to 2.9, in a virtual machine whose memory
+//! is given out late.)
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -17,8 +18,8 @@ use rustix::io::{Errno, ReadWriteFlags, pwritev, pwritev2};
 const MAX_SLICES: usize = 1024;
 /// Linux: `RWF_DONTCACHE` in `linux/fs.h`.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
-/// The first kernel that it is asked of. 6.14 was the first to have it, and 6.15 switched it off again:
-/// it used memory that had been given back.
+/// The first kernel that it is asked of. 6.14 was the first to have it, and 6.15 switched it off
+/// again: it used memory that had been given back.
 const LEAST_KERNEL: (u32, u32) = (6, 16);
 
 /// What becomes of the bytes in the page cache, once they are on the disk.

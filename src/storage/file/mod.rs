@@ -1,8 +1,8 @@
 //! Bytes in one plain file an upload: `<folder>/ab/<id>`, where `ab` are the id's first two digits
 //! (one folder for all makes creating files slow when there are many). Beside it lie its lists.
 //!
-//! File work that waits for the disk runs on tokio's blocking threads; see [`super::pace`]. The files are
-//! what they seem: an administrator may copy a complete one away.
+//! File work that waits for the disk runs on tokio's blocking threads; see [`super::pace`]. The
+//! files are what they seem: an administrator may copy a complete one away.
 
 mod ahead;
 mod buffers;
@@ -63,8 +63,8 @@ struct Shared {
 }
 
 impl FileStore {
-    /// A store in its place of this folder, which is made with its 256 inner folders if it is not there. It
-    /// never takes the last `min_free_bytes` of the disk. Blocks.
+    /// A store in its place of this folder, which is made with its 256 inner folders if it is not
+    /// there. It never takes the last `min_free_bytes` of the disk. Blocks.
     ///
     /// # Errors
     ///

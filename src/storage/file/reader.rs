@@ -1,7 +1,7 @@
-//! Reads a range of the bytes of one upload. What is in the page cache is read where it is asked for,
-//! and so is the file opened ([`super::pace`]); what is not, is read on a thread that may wait for the
-//! disk, and one piece ahead. While there are many readers pieces are small and none is read ahead, so that
-//! thousands of them that stall take little memory.
+//! Reads a range of the bytes of one upload. What is in the page cache is read where it is asked
+//! for, and so is the file opened ([`super::pace`]); what is not, is read on a thread that may wait
+//! for the disk, and one piece ahead. While there are many readers pieces are small and none is
+//! read ahead, so that thousands of them that stall take little memory.
 
 use std::fs::File;
 use std::io;
@@ -140,7 +140,8 @@ impl FileReader {
         self.range.start = self.range.start.saturating_add(length);
     }
 
-    /// Asks for the next piece on another thread; `None` at the end of what this file has of the range.
+    /// Asks for the next piece on another thread; `None` at the end of what this file has of the
+    /// range.
     fn ask(&mut self, open: Open) -> Option<Asked> {
         let length = self.next_length(&open.range)?;
         let at = open.at(self.range.start);

@@ -1,5 +1,5 @@
-//! Makes a base of the journal now and then, from what the database tells: then the frames before it
-//! can go. Writing it takes a thread of its own; the committer goes on meanwhile.
+//! Makes a base of the journal now and then, from what the database tells: then the frames before
+//! it can go. Writing it takes a thread of its own; the committer goes on meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,8 @@ impl BaseWriter {
     }
 }
 
-/// Tells the committer that a base has ended, however that came about: it begins no other one before.
+/// Tells the committer that a base has ended, however that came about: it begins no other one
+/// before.
 pub(super) struct Ending(pub(super) mpsc::WeakSender<Message>);
 
 impl Drop for Ending {
@@ -101,9 +102,10 @@ impl Committer {
         let is_cancelled = Arc::new(AtomicBool::new(false));
         let (database, cancelled) = (Arc::clone(&self.database), Arc::clone(&is_cancelled));
         let (folder, durability) = (self.folder.clone(), self.durability);
-        let ending = Ending(self.messages.clone());
+        let messages = self.messages.clone();
         let thread = thread::Builder::new().name("records-base".to_owned()).spawn(move || {
-            let _ending = ending;
+            // Made here: should the thread not start, there is nothing to be told.
+            let _ending = Ending(messages);
             database.with(|database| {
                 let records = records(database).map(|found| {
                     let (id, record) = found?;

@@ -1,6 +1,6 @@
-//! Commits records, one committer for all: changes that have to reach the disk in groups, on a thread
-//! of its own, for all who wait; one that need not, where it is asked for, since that is done before
-//! the thread would have been woken.
+//! Commits records, one committer for all: changes that have to reach the disk in groups, on a
+//! thread of its own, for all who wait; one that need not, where it is asked for, since that is
+//! done before the thread would have been woken.
 
 use std::io;
 use std::path::PathBuf;
@@ -232,8 +232,8 @@ impl Committer {
         }
     }
 
-    /// Appends to the journal, which is what makes the changes durable; the database follows. Whether it
-    /// is far behind.
+    /// Appends to the journal, which is what makes the changes durable; the database follows.
+    /// Whether it is far behind.
     fn append(&mut self, group: Group) -> Result<bool, Failure> {
         let Group { payload, changes, .. } = group;
         if self.has_ended || self.known.pending.is_broken() {

@@ -2,12 +2,14 @@
 //!
 //! What sled 0.34.7 does wrong, and what is done about it here:
 //!
-//! - Seven or more `flush_async` at once hang for ever, and `flush` ends in `sync_file_range`, which
+//! - Seven or more `flush_async` at once hang for ever, and `flush` ends in `sync_file_range`,
+//!   which
 //!   the loss of power can undo. So no save rests on it: one thread takes the saves that wait, appends
 //!   them to the journal, which is synced once for all (group commit). sled follows it, and is flushed,
 //!   in the background. A base of the journal is what sled tells, though: from then
 //!   on the older records are those that it had.
-//! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or brought
+//! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or
+//!   brought
 //!   up to the journal, when it is opened (`recover`).
 //! - Opening and reading panic on some damage. That is caught and told as an error.
 //! - It cannot be opened on a full disk. Some room is kept for that.
@@ -76,7 +78,8 @@ pub struct SledStore {
 
 impl SledStore {
     /// Opens the records of this folder, or makes them. Blocks, for up to 2 s when a process that
-    /// was killed still has them, and for as long as it takes to make the database anew if it has to.
+    /// was killed still has them, and for as long as it takes to make the database anew if it has
+    /// to.
     ///
     /// # Errors
     ///
@@ -147,7 +150,9 @@ impl SledStore {
         change: Change,
     ) -> Result<Result<Version, Failure>, Change> {
         // A sync for many takes no longer than one for one.
-        if self.durability == Durability::PowerLoss || queue.capacity() < queue.max_capacity() {
+        let is_busy = queue.capacity() < queue.max_capacity();
+        // The committer's thread may have died.
+        if self.durability == Durability::PowerLoss || is_busy || queue.is_closed() {
             return Err(change);
         }
         let Some(place) = self.pace.free_place() else { return Err(change) };

@@ -1,9 +1,9 @@
 //! What the journal has, and the database not yet.
 //!
-//! sled writes out each batch that it is given, by a pool whose seven threads all wake up for it: that
-//! took a third of the processor time of small uploads. What a record rests on is the journal, so the
-//! database follows it by some milliseconds, with the changes of many saves in one batch. Who looks
-//! into it has them made first; who wants but one record finds it here.
+//! sled writes out each batch that it is given, by a pool whose seven threads all wake up for it:
+//! that took a third of the processor time of small uploads. What a record rests on is the journal,
+//! so the database follows it by some milliseconds, with the changes of many saves in one batch.
+//! Who looks into it has them made first; who wants but one record finds it here.
 
 use std::collections::HashMap;
 
@@ -45,8 +45,8 @@ impl State {
 }
 
 impl Pending {
-    /// Takes over the changes of this frame of the journal; whether so many wait that they had better
-    /// be made.
+    /// Takes over the changes of this frame of the journal; whether so many wait that they had
+    /// better be made.
     pub(super) fn add(&self, changes: Changes, frame: u64) -> bool {
         let mut state = self.state.lock();
         state.waiting.merge(changes);

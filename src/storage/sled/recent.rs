@@ -10,8 +10,8 @@ use crate::storage::{Failure, Stored};
 
 /// Locks are spread so that requests for different uploads rarely meet.
 const SHARDS: usize = 16;
-/// The bytes of one shard; 48 MiB in all, which is enough for some 100,000 typical records. To have one
-/// here is worth a third of the time of a HEAD.
+/// The bytes of one shard; 48 MiB in all, which is enough for some 100,000 typical records. To have
+/// one here is worth a third of the time of a HEAD.
 const MAX_BYTES: usize = 3 << 20;
 /// What a record takes beside what clients made long: itself, its place in the table, and what the
 /// allocator adds.
@@ -31,8 +31,8 @@ struct Shard {
     bytes: usize,
     /// Counts the commits, so that a read that began before one is not kept.
     commits: u64,
-    /// Records whose next state may be seen by some and not by all yet: what is read meanwhile is not
-    /// kept, or it could be shown behind that.
+    /// Records whose next state may be seen by some and not by all yet: what is read meanwhile is
+    /// not kept, or it could be shown behind that.
     under_way: usize,
 }
 
