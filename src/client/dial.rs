@@ -1,8 +1,9 @@
-//! The way to a server: names, addresses, proxies and TLS, to a stream that HTTP/1.1 can be spoken on.
+//! The way to a server: names, addresses, proxies and TLS, to a stream that HTTP/1.1 can be spoken
+//! on.
 //!
 //! Proxies come from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, read as curl reads
-//! them: plain HTTP and SOCKS5. TLS trusts whom the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` change that), and
-//! the certificates of `--ca-file`.
+//! them: plain HTTP and SOCKS5. TLS trusts whom the system trusts (`SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` change that), and the certificates of `--ca-file`.
 //!
 //! - RFC 9110 §9.3.6 (CONNECT), RFC 9112 §3.2.2 (absolute-form, for plain HTTP by a proxy)
 

@@ -143,8 +143,8 @@ impl Failure {
 
     /// A file is to be in a folder that is not there.
     pub fn no_folder(folder: &Path) -> Self {
-        let folder = folder.display();
-        let message = format!("the folder {folder} is not there; make it first: mkdir -p {folder}");
+        let (shown, quoted) = (folder.display(), quoted(&folder.to_string_lossy()));
+        let message = format!("the folder {shown} is not there; make it first: mkdir -p {quoted}");
         Self::new(FailureKind::Disk, message)
     }
 
@@ -238,9 +238,27 @@ pub fn shown(url: &Url) -> String {
     url.to_string()
 }
 
+/// An argument as it is written in a shell.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if argument.chars().all(is_plain) && !argument.starts_with('-') {
+        return argument.to_owned();
+    }
+    format!("-- '{}'", argument.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_person_is_to_type_can_be_typed() {
+        let told = |folder: &str| Failure::no_folder(Path::new(folder)).to_string();
+        assert!(told("a/b-1.c").ends_with("mkdir -p a/b-1.c"));
+        assert!(told("no dir").ends_with("mkdir -p -- 'no dir'"));
+        assert!(told("-x").ends_with("mkdir -p -- '-x'"));
+        assert!(told("it's").ends_with(r"mkdir -p -- 'it'\''s'"));
+    }
 
     #[test]
     fn only_a_passing_status_is_tried_again() {

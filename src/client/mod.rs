@@ -139,8 +139,8 @@ impl Client {
         &self.clock
     }
 
-    /// Sends a request without content, such as a GET, and follows redirects that leave the method as
-    /// it is. A dropped future closes the connection.
+    /// Sends a request without content, such as a GET, and follows redirects that leave the method
+    /// as it is. A dropped future closes the connection.
     ///
     /// # Errors
     /// A failure of the network, or redirects that lead nowhere. Any status else is an answer: see

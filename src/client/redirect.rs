@@ -58,7 +58,8 @@ pub(super) fn is_secret(name: &HeaderName) -> bool {
     [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name)
 }
 
-/// The URL with the name and password that `origin` has, when it is of the same server and has none.
+/// The URL with the name and password that `origin` has, when it is of the same server and has
+/// none.
 pub fn with_credentials(mut url: Url, origin: &Url) -> Url {
     if url.origin() == origin.origin() && url.username().is_empty() && url.password().is_none() {
         // An http URL has a host, so it takes both.

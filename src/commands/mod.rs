@@ -29,8 +29,8 @@ fn settings(matches: &ArgMatches) -> Result<Settings, ExitCode> {
     })
 }
 
-/// Tells what is wrong with the command line, or gives the help that it asks for. Who wants events of
-/// a transfer gets one, and no other text.
+/// Tells what is wrong with the command line, or gives the help that it asks for. Who wants events
+/// of a transfer gets one, and no other text.
 pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
     let given = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let given: Vec<String> = given.take_while(|argument| argument != "--").collect();

@@ -289,12 +289,6 @@ impl Getter {
         let journal = Arc::new(Mutex::new(journal));
         let moved = transfer::run(&shared, opened, self.connections, &journal, &self.stop);
         Box::pin(moved).await?;
-        for source in attempt.sources.iter() {
-            if let Some(why) = source.left_out(&shared.validator) {
-                let message = format!("{} was left out: {why}", shown(&source.url));
-                self.reporter.note(&shared.name, &message);
-            }
-        }
         self.conclude(&shared, journal, digests, &target).await?;
         shared.progress.finish(Some(&target.to_string_lossy()), verified.as_deref());
         Ok(())

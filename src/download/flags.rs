@@ -30,7 +30,8 @@ pub struct GetFlags {
     #[arg(short, long, value_name = "NUMBER", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub connections: u16,
-    /// Read URLs from a file, one download a line, with mirrors beside each other; - is standard input
+    /// Read URLs from a file, one download a line, with mirrors beside each other; - is standard
+    /// input
     ///
     /// What is there, as long as on the server, counts as done.
     #[arg(short, long, value_name = "FILE", conflicts_with = "urls")]

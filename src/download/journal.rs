@@ -180,8 +180,8 @@ fn boot_id() -> String {
 }
 
 impl Journal {
-    /// A journal that is made, in place of any other, when something is written down. `synced` is on
-    /// stable storage.
+    /// A journal that is made, in place of any other, when something is written down. `synced` is
+    /// on stable storage.
     pub fn new(path: &Path, subject: Subject, synced: Spans) -> Self {
         Self { file: None, path: path.to_owned(), subject, boot: boot_id(), synced, bytes: 0 }
     }

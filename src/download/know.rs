@@ -95,7 +95,8 @@ impl Getter {
         Ok(Known { first, facts, source, groups, digests })
     }
 
-    /// The list of groups, where the bytes really are. Without one the whole is compared with the root.
+    /// The list of groups, where the bytes really are. Without one the whole is compared with the
+    /// root.
     async fn groups(
         &self,
         attempt: &Attempt<'_>,

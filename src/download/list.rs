@@ -5,7 +5,8 @@ use url::Url;
 use crate::client::flags::parse_url;
 
 /// Reads a list. Each line has the URLs of one file, with spaces between; empty lines, and those
-/// that begin with `#`, do not count. Each URL has its scheme, or any text would be a list of hosts.
+/// that begin with `#`, do not count. Each URL has its scheme, or any text would be a list of
+/// hosts.
 ///
 /// # Errors
 /// The number of the first wrong line, from 1, and what is wrong with it; or that there is no URL.

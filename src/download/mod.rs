@@ -1,8 +1,9 @@
 //! What `get` does: a file from a server to a local path or to standard output, whatever happens on
 //! the way.
 //!
-//! [`plan`] decides who fetches what, and is pure; `transfer` moves the bytes; [`journal`] remembers
-//! them; [`source`] knows what to believe of a server; [`verify`] knows what the bytes have to be.
+//! [`plan`] decides who fetches what, and is pure; `transfer` moves the bytes; [`journal`]
+//! remembers them; [`source`] knows what to believe of a server; [`verify`] knows what the bytes
+//! have to be.
 
 mod fetch;
 pub mod flags;

@@ -21,11 +21,11 @@ use crate::storage::positioned::{Cached, write_all_at};
 
 /// A longer file may leave the page cache ([`PartFile::let_go`]).
 const MOST_KEPT_BYTES: u64 = 64 << 20;
-/// Few enough that they are still in the core's cache, which makes half of the cost (1 GiB over loopback:
-/// handing batches of 1 MiB to another thread took twice the processor time).
+/// Few enough that they are still in the core's cache, which makes half of the cost (1 GiB over
+/// loopback: handing batches of 1 MiB to another thread took twice the processor time).
 const BATCH_BYTES: u64 = 128 << 10;
-/// Each write that is not kept is sent to the disk by itself (1 GiB from nginx onto ext4: 0.88 s, 0.76 s of it in
-/// the kernel; by 128 KiB 1.17 and 1.03).
+/// Each write that is not kept is sent to the disk by itself (1 GiB from nginx onto ext4: 0.88 s,
+/// 0.76 s of it in the kernel; by 128 KiB 1.17 and 1.03).
 const LONG_BATCH_BYTES: u64 = 1 << 20;
 /// The type of tmpfs (Linux: `linux/magic.h`).
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -164,8 +164,8 @@ impl PartFile {
         }
     }
 
-    /// Has what is written from now on leave the page cache, if the file is a long one: it would take the
-    /// place of what others need, and the sync at the end would find all of it.
+    /// Has what is written from now on leave the page cache, if the file is a long one: it would
+    /// take the place of what others need, and the sync at the end would find all of it.
     pub fn let_go(&self, length: u64) {
         self.lets_go.store(length > MOST_KEPT_BYTES, Ordering::Relaxed);
     }

@@ -1,6 +1,7 @@
 //! The servers that have the file: what is asked of them, and what is believed.
 //!
-//! - RFC 9110 §13.1.5 (If-Range), §14.2 (Range), §14.4 (Content-Range), §15.3.7 (206), §15.5.17 (416)
+//! - RFC 9110 §13.1.5 (If-Range), §14.2 (Range), §14.4 (Content-Range), §15.3.7 (206), §15.5.17
+//!   (416)
 //! - RFC 9530 §3 (Repr-Digest), §4 (Want-Repr-Digest)
 
 use std::ops::Range;
@@ -33,20 +34,13 @@ pub struct Source {
     pub url: Url,
     /// What it said of the file's state.
     validator: Mutex<Option<Validator>>,
-    /// The state of the file that its last range was of, or why none came.
-    last: Mutex<Option<Result<Validator, String>>>,
     is_out: AtomicBool,
 }
 
 impl Source {
     /// A source that nobody asked yet.
     pub fn new(url: Url) -> Self {
-        Self {
-            url,
-            validator: Mutex::default(),
-            last: Mutex::default(),
-            is_out: AtomicBool::default(),
-        }
+        Self { url, validator: Mutex::default(), is_out: AtomicBool::default() }
     }
 
     /// Nothing more is asked of it.
@@ -57,27 +51,6 @@ impl Source {
     /// Whether it may still be asked.
     pub fn is_usable(&self) -> bool {
         !self.is_out.load(Ordering::Relaxed)
-    }
-
-    /// Why nothing more is asked of it, when it had been asked for a range of the file of this state.
-    pub fn left_out(&self, fetched: &Validator) -> Option<String> {
-        let last = self.last.lock().clone().filter(|_| !self.is_usable())?;
-        Some(match last.map(|there| (there.etag, &fetched.etag)) {
-            Ok((Some(there), Some(fetched))) if there != *fetched => {
-                format!("the ETag of its file is {there}, not {fetched}")
-            }
-            Ok(_) => "nothing tells that it has the same file, or it sent wrong bytes".to_owned(),
-            Err(why) => why,
-        })
-    }
-
-    fn remember(&self, opened: &Result<Part, RangeFailure>) {
-        *self.last.lock() = Some(match opened {
-            Ok(part) => Ok(validator_of(&part.answer)),
-            Err(RangeFailure::Changed(how)) => Err(how.clone()),
-            Err(RangeFailure::NoRanges) => Err("it does not send ranges".to_owned()),
-            Err(RangeFailure::Failed(failure)) => Err(failure.to_string()),
-        });
     }
 
     /// The state of the file that its answers have to be of.
@@ -289,17 +262,6 @@ fn other_length(source: &Source, length: u64, now: u64) -> RangeFailure {
 /// # Errors
 /// See [`RangeFailure`].
 pub async fn open_range(
-    client: &Client,
-    source: &Source,
-    range: &Range<u64>,
-    length: u64,
-) -> Result<Part, RangeFailure> {
-    let opened = Box::pin(ask_range(client, source, range, length)).await;
-    source.remember(&opened);
-    opened
-}
-
-async fn ask_range(
     client: &Client,
     source: &Source,
     range: &Range<u64>,

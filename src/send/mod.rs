@@ -1,10 +1,10 @@
-//! What `put` does: files and streams go to a tus server, and a run that ended in the middle is gone
-//! on with by the next one.
+//! What `put` does: files and streams go to a tus server, and a run that ended in the middle is
+//! gone on with by the next one.
 //!
-//! The [`plan`] decides what is sent next, and is pure; the [`session`] is what a later run has to know;
-//! everything else carries them out. Nothing here needs a server that is `resumed`: what only
-//! that one has (a file that need not be sent since it is there, the digest of what arrived) is made
-//! use of when its answers show it.
+//! The [`plan`] decides what is sent next, and is pure; the [`session`] is what a later run has to
+//! know; everything else carries them out. Nothing here needs a server that is `resumed`: what only
+//! that one has (a file that need not be sent since it is there, the digest of what arrived) is
+//! made use of when its answers show it.
 //!
 //! - tus 1.0 "Core Protocol", "Creation", "Concatenation", "Termination"
 

@@ -226,7 +226,8 @@ impl Transfer {
             Err(failure) => Err(own(&failed).unwrap_or(failure)),
         };
         let mut answer = answer?;
-        // What went out last may still be in a buffer here, so a refusal may have come before it, too.
+        // What went out last may still be in a buffer here, so a refusal may have come before it,
+        // too.
         let is_whole = self.shown.load(Ordering::Relaxed) >= offset.saturating_add(*bytes);
         if !is_whole || !answer.status.is_success() {
             answer.content.close_after();

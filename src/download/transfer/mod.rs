@@ -24,7 +24,7 @@ use super::journal::{Journal, Validator};
 use super::part::PartFile;
 use super::plan::Plan;
 use super::source::{Part, RangeFailure, Source};
-use crate::client::failure::{Failure, FailureKind};
+use crate::client::failure::{Failure, FailureKind, shown};
 use crate::client::report::Progress;
 use crate::client::{Client, blocking, joined};
 use crate::protocol::tree::VerifiedGroups;
@@ -33,11 +33,16 @@ use crate::protocol::tree::VerifiedGroups;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The part file is synced so often, for the case that the power fails …
 const SYNC_EVERY: Duration = Duration::from_secs(2);
-/// … and after so many bytes, so that the disk is at work from the beginning and little is left to do
-/// for the sync at the end.
+/// … and after so many bytes, so that the disk is at work from the beginning and little is left to
+/// do for the sync at the end.
 const SYNC_BYTES: u64 = 32 << 20;
 /// Whether that many came is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What all connections hold back together before it is written, unless they are very many …
+const ALL_BATCHES_BYTES: u64 = 12 << 20;
+/// … and each of them at least.
+const LEAST_BATCH_BYTES: u64 = 128 << 10;
 
 /// What all connections of one download share.
 pub(super) struct Shared {
@@ -67,6 +72,41 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn now(&self) -> Duration {
         self.begin.elapsed()
+    }
+
+    /// Asks nothing more of this source, and says why, as long as another one is left. Whether one
+    /// is.
+    fn leave_out(&self, number: usize, why: &str) -> bool {
+        // Two that fail at the same moment must not leave out each other.
+        let _one_at_a_time = self.wrong.lock();
+        let mut others = self.sources.iter().enumerate();
+        if !others.any(|(other, source)| other != number && source.is_usable()) {
+            return false;
+        }
+        let source = &self.sources[number];
+        if source.is_usable() {
+            source.give_up();
+            let message = format!("{} was left out: {why}", shown(&source.url));
+            self.progress.reporter().note(&self.name, &message);
+        }
+        true
+    }
+
+    /// Why a file of this state is none to go on with.
+    fn other_file(&self, validator: &Validator) -> String {
+        match (&validator.etag, &self.validator.etag) {
+            (Some(there), Some(fetched)) if there != fetched => {
+                format!("the ETag of its file is {there}, not {fetched}")
+            }
+            _ => "nothing tells that it has the same file".to_owned(),
+        }
+    }
+
+    /// How many bytes each connection had better write at once.
+    fn batch_bytes(&self) -> u64 {
+        let share = ALL_BATCHES_BYTES
+            / u64::try_from(self.active.load(Ordering::Relaxed).max(1)).unwrap_or(1);
+        self.part.batch_bytes().min(share.max(LEAST_BATCH_BYTES))
     }
 
     /// Whether bytes of this state of a file may stand beside those of the first source.
@@ -169,7 +209,8 @@ impl Crew<'_> {
     }
 }
 
-/// Connections that came to nothing: another one is tried after a while, each time after a longer one.
+/// Connections that came to nothing: another one is tried after a while, each time after a longer
+/// one.
 #[derive(Debug)]
 struct Refusals {
     count: u32,
@@ -189,8 +230,8 @@ impl Refusals {
     const MOST_DOUBLINGS: u32 = 6;
     const MOST_ASKED: Duration = Duration::from_secs(3600);
 
-    /// One more, which perhaps asks for a while. Whether it is the first one; those that come together
-    /// count once.
+    /// One more, which perhaps asks for a while. Whether it is the first one; those that come
+    /// together count once.
     fn add(&mut self, now: Instant, asked: Option<Duration>, moved: u64) -> bool {
         self.moved = moved;
         if self.count == 0 || now >= self.until {
@@ -203,8 +244,8 @@ impl Refusals {
         false
     }
 
-    /// How many may be opened at once now. None while nothing comes: where the others fail, it would only
-    /// begin to count its attempts anew.
+    /// How many may be opened at once now. None while nothing comes: where the others fail, it
+    /// would only begin to count its attempts anew.
     fn most_more(&self, moved: u64) -> usize {
         match self.count {
             0 => usize::MAX,

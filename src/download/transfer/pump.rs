@@ -15,8 +15,9 @@ use crate::protocol::tree::GROUP_BYTES;
 
 /// Bytes are not held back longer than this, or a kill would lose them.
 const MAX_AGE: Duration = Duration::from_millis(400);
-/// Takes bytes from an answer until its claim, or the answer, ends. What came of the claim is in the
-/// file when it returns, also when it fails.
+
+/// Takes bytes from an answer until its claim, or the answer, ends. What came of the claim is in
+/// the file when it returns, also when it fails.
 ///
 /// It writes where it reads, and so blocks its thread for as long as the kernel takes for a copy to
 /// its cache, or makes a writer wait: whoever runs it has a thread for each connection.
@@ -109,9 +110,9 @@ impl<'a> Pump<'a> {
             let room = self.batch.limit().saturating_sub(self.batch.end());
             let taken = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
             self.batch.push(bytes.split_to(taken));
-            if self.batch.bytes() >= self.shared.part.batch_bytes()
-                || self.batch.end().is_multiple_of(GROUP_BYTES)
-            {
+            let is_full = self.batch.bytes() >= self.shared.batch_bytes();
+            let is_at_end = self.batch.end().is_multiple_of(GROUP_BYTES);
+            if is_full || is_at_end || self.batch.is_in_many_pieces() {
                 self.flush()?;
             }
         }

@@ -7,12 +7,15 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Shared;
-use crate::client::failure::{Failure, shown};
+use crate::client::failure::Failure;
 use crate::download::plan::ClaimId;
 use crate::protocol::tree::{GROUP_BYTES, GroupHasher};
 
 /// A group that came wrong so often will come wrong again.
 const MAX_WRONG: u32 = 3;
+
+/// Some servers send a chunk for each few bytes.
+const MANY_PIECES: usize = 1024;
 
 /// Whose bytes they are.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +68,11 @@ impl Batch {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether the memory for the pieces is no longer little beside that for their bytes.
+    pub(super) fn is_in_many_pieces(&self) -> bool {
+        self.pieces.len() >= MANY_PIECES
     }
 
     /// How long the first byte has been waiting.
@@ -168,18 +176,9 @@ impl Shared {
     fn came_wrong(&self, index: u64, source: Option<usize>) -> Result<(), Failure> {
         let start = index.saturating_mul(GROUP_BYTES);
         let what = format!("group {index} (bytes {start} to {})", self.group_end(index) - 1);
-        if let Some(number) = source
-            && self
-                .sources
-                .iter()
-                .enumerate()
-                .any(|(other, one)| other != number && one.is_usable())
-        {
-            let source = &self.sources[number];
-            source.give_up();
-            let url = shown(&source.url);
-            let message = format!("{url} is not asked any more: it sent wrong bytes as {what}");
-            return Err(Failure::broken_answer(message));
+        let left_out = |number| self.leave_out(number, &format!("it sent wrong bytes as {what}"));
+        if source.is_some_and(left_out) {
+            return Ok(());
         }
         let times = {
             let mut wrong = self.wrong.lock();

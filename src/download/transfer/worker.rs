@@ -12,7 +12,7 @@ use super::pump::Pump;
 use super::store::Origin;
 use crate::client::failure::{Failure, shown};
 use crate::client::retry::{Retries, random};
-use crate::download::plan::Granted;
+use crate::download::plan::{Granted, Plan};
 use crate::download::source::{Part, RangeFailure, Source, open_range, validator_of};
 
 /// Who is free looks again after this time at the latest.
@@ -56,6 +56,7 @@ impl Worker {
             shared.progress.reporter().retry(&shared.name, &failure, wait, retries.failed());
             tokio::select! {
                 () = sleep(wait) => {}
+                () = self.until(Plan::is_complete) => {}
                 () = self.stop.cancelled() => return Ok(()),
             }
         }
@@ -99,7 +100,8 @@ impl Worker {
         let (part, source) = match opened.take() {
             Some(part) if part.range.start == start => (part, shared.first_source),
             _ => match self.open(granted, retries).await {
-                Ok(opened) => opened,
+                Ok(Some(opened)) => opened,
+                Ok(None) => return (0, Ok(())),
                 Err(failure) => return (0, Err(failure)),
             },
         };
@@ -109,12 +111,14 @@ impl Worker {
         (pump.came, outcome.map_err(RangeFailure::from))
     }
 
-    /// Asks one of the sources, another one after each failure. The answer, and the source's number.
+    /// Asks one of the sources, another one after each failure. The answer, and the source's
+    /// number;
+    /// `None` when something else has to be done now.
     async fn open(
         &self,
         granted: &Granted,
         retries: &Retries,
-    ) -> Result<(Part, usize), RangeFailure> {
+    ) -> Result<Option<(Part, usize)>, RangeFailure> {
         let shared = &self.shared;
         let usable: Vec<(usize, &Source)> =
             shared.sources.iter().enumerate().filter(|(_, source)| source.is_usable()).collect();
@@ -123,13 +127,14 @@ impl Worker {
             return Err(Failure::unusable("no server is left to ask").into());
         };
         let asked = Instant::now();
-        let opening = open_range(&shared.client, source, &granted.range, shared.length);
         let opened = tokio::select! {
-            opened = opening => opened,
+            opened = open_range(&shared.client, source, &granted.range, shared.length) => opened,
             () = self.stop.cancelled() => return Err(Failure::interrupted().into()),
+            // A server that does not answer is not waited for when another sent what it was asked
+            // for.
+            () = self.until(|plan| plan.end_of(granted.id).is_none()) => return Ok(None),
         };
-        let is_only = usable.len() == 1;
-        let why = match opened {
+        let (failed, why) = match opened {
             Ok(part) => {
                 shared.plan.lock().answered(asked.elapsed());
                 let now = validator_of(&part.answer);
@@ -137,24 +142,38 @@ impl Worker {
                     if source.validator().is_none() {
                         source.set_validator(now);
                     }
-                    return Ok((part, number));
+                    return Ok(Some((part, number)));
                 }
-                if is_only {
-                    let how = format!("{} has another file", shown(&source.url));
-                    return Err(RangeFailure::Changed(how));
-                }
-                "has perhaps another file".to_owned()
+                let how = format!("{} has another file", shown(&source.url));
+                (RangeFailure::Changed(how), shared.other_file(&now))
             }
-            Err(RangeFailure::Failed(failure)) if failure.is_transient() || is_only => {
+            Err(RangeFailure::Failed(failure)) if failure.is_transient() => {
                 return Err(failure.into());
             }
-            Err(failure) if is_only => return Err(failure),
-            Err(RangeFailure::Failed(failure)) => failure.to_string(),
-            Err(RangeFailure::Changed(how)) => how,
-            Err(RangeFailure::NoRanges) => "does not send ranges".to_owned(),
+            Err(RangeFailure::Failed(failure)) => {
+                let why = failure.to_string();
+                (failure.into(), why)
+            }
+            Err(RangeFailure::Changed(how)) => (RangeFailure::Changed(how.clone()), how),
+            Err(RangeFailure::NoRanges) => {
+                (RangeFailure::NoRanges, "it does not send ranges".to_owned())
+            }
         };
-        source.give_up();
-        let url = shown(&source.url);
-        Err(Failure::broken_answer(format!("{url} is not asked any more: {why}")).into())
+        if shared.leave_out(number, &why) { Ok(None) } else { Err(failed) }
+    }
+
+    /// Returns when that is so.
+    async fn until(&self, is_so: impl Fn(&Plan) -> bool) {
+        let shared = &self.shared;
+        loop {
+            let freed = shared.freed.notified();
+            if is_so(&shared.plan.lock()) {
+                return;
+            }
+            tokio::select! {
+                () = freed => {}
+                () = sleep(LOOK_AGAIN) => {}
+            }
+        }
     }
 }
