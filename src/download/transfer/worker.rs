@@ -130,9 +130,10 @@ impl Worker {
         let opened = tokio::select! {
             opened = open_range(&shared.client, source, &granted.range, shared.length) => opened,
             () = self.stop.cancelled() => return Err(Failure::interrupted().into()),
-            // A server that does not answer is not waited for when another sent what it was asked
-            // for.
-            () = self.until(|plan| plan.end_of(granted.id).is_none()) => return Ok(None),
+            // It is not waited for when another connection has what it was asked for.
+            () = self.until(|plan| plan.end_of(granted.id).is_none()) => {
+                return self.overtaken(number).map_or(Ok(None), Err);
+            }
         };
         let (failed, why) = match opened {
             Ok(part) => {
@@ -160,6 +161,19 @@ impl Worker {
             }
         };
         if shared.leave_out(number, &why) { Ok(None) } else { Err(failed) }
+    }
+
+    /// The source has not answered before others sent what it was asked for. The failure, if there is
+    /// more to do and no other source to ask instead.
+    fn overtaken(&self, number: usize) -> Option<RangeFailure> {
+        let (shared, why) = (&self.shared, "it did not answer while others did");
+        let source = &shared.sources[number];
+        let never_answered = number != shared.first_source && source.validator().is_none();
+        if shared.plan.lock().is_complete() || never_answered && shared.leave_out(number, why) {
+            return None;
+        }
+        let message = format!("{} did not answer while others did", shown(&source.url));
+        Some(Failure::broken_answer(message).into())
     }
 
     /// Returns when that is so.
