@@ -124,7 +124,7 @@ impl Getter {
     ) -> Result<(), Failure> {
         let mut has_ranges = true;
         let mut on_change = if self.no_restart { OnChange::Fail } else { OnChange::Tell };
-        for _ in 0..=MAX_RESTARTS {
+        for restarts_left in (0..=MAX_RESTARTS).rev() {
             let sources = urls.iter().cloned().map(Source::new).collect();
             let name = download.name();
             let sources = Arc::new(sources);
@@ -134,6 +134,10 @@ impl Getter {
                 Err(RangeFailure::Failed(failure)) => return Err(failure),
                 Err(RangeFailure::Changed(how)) if self.no_restart => {
                     return Err(Failure::changed(how));
+                }
+                Err(RangeFailure::Changed(how)) if restarts_left == 0 => {
+                    let words = format!("{how}; given up after {MAX_RESTARTS} restarts");
+                    return Err(Failure::changed(words));
                 }
                 Err(RangeFailure::Changed(how)) => {
                     self.reporter.note(&attempt.name, &format!("{how}; starting again"));
@@ -270,7 +274,6 @@ impl Getter {
         let shared = Arc::new(Shared {
             client: Arc::clone(&self.client),
             progress,
-            name,
             sources: Arc::clone(&attempt.sources),
             first_source: source,
             validator: facts.validator,
@@ -285,6 +288,7 @@ impl Getter {
             active: AtomicUsize::new(0),
             writing_us: AtomicU64::new(0),
             wrong: Mutex::default(),
+            leaving_out: Mutex::default(),
         });
         let journal = Arc::new(Mutex::new(journal));
         let moved = transfer::run(&shared, opened, self.connections, &journal, &self.stop);

@@ -77,7 +77,7 @@ impl Getter {
                 Ok(true)
             }
             Found::Other { right } => {
-                let hint = right.map_or(String::new(), |right| {
+                let hint = right.filter(|right| *right > 0).map_or(String::new(), |right| {
                     format!(", and keeps the {right} bytes of it that are right")
                 });
                 let target = target.display();

@@ -12,6 +12,7 @@ use super::source::RangeFailure;
 use super::stream::{Sink, Stream};
 use crate::client::blocking;
 use crate::client::failure::{Failure, shown};
+use crate::client::report::Progress;
 
 impl Getter {
     /// To standard output.
@@ -20,25 +21,10 @@ impl Getter {
         attempt: &Attempt<'_>,
         known: Known,
     ) -> Result<(), RangeFailure> {
-        let length = known.facts.length;
-        let url = shown(&attempt.sources[known.source].url);
-        let progress = self.reporter.begin(&attempt.name, &url, length, 0).since(attempt.begin);
-        progress.set_connections(1);
         let verified = known.verified();
-        let stream = Stream {
-            client: &self.client,
-            source: &attempt.sources[known.source],
-            progress: &progress,
-            name: &attempt.name,
-            sink: Sink::Stdout,
-            has_ranges: known.facts.has_ranges && attempt.has_ranges,
-            length,
-            groups: known.groups.as_deref(),
-            digests: &known.digests,
-            max_tries: self.max_tries,
-        };
-        let outcome = Box::pin(stream.run(known.first, &self.stop)).await;
-        match outcome {
+        let progress = self.progress(attempt, &known, &attempt.name);
+        let has_ranges = known.facts.has_ranges && attempt.has_ranges;
+        match self.stream(attempt, known, (&progress, has_ranges), Sink::Stdout).await {
             Ok(_) => {}
             Err(RangeFailure::Failed(failure)) => return Err(failure.into()),
             // What was passed on cannot be taken back.
@@ -72,23 +58,10 @@ impl Getter {
         let (cleared, path, facts) = (Arc::clone(&part), target.clone(), known.facts.clone());
         let on_change = attempt.on_change;
         blocking(move || open::anew(&path, &cleared, &facts, on_change)).await?;
-        let url = shown(&attempt.sources[known.source].url);
-        let progress = self.reporter.begin(&name, &url, known.facts.length, 0).since(attempt.begin);
-        progress.set_connections(1);
         let verified = known.verified();
-        let stream = Stream {
-            client: &self.client,
-            source: &attempt.sources[known.source],
-            progress: &progress,
-            name: &name,
-            sink: Sink::File(Arc::clone(&part)),
-            has_ranges: false,
-            length: known.facts.length,
-            groups: known.groups.as_deref(),
-            digests: &known.digests,
-            max_tries: self.max_tries,
-        };
-        let length = Box::pin(stream.run(known.first, &self.stop)).await?;
+        let progress = self.progress(attempt, &known, &name);
+        let sink = Sink::File(Arc::clone(&part));
+        let length = self.stream(attempt, known, (&progress, false), sink).await?;
         let (force, to) = (self.force, target.clone());
         blocking(move || {
             // An attempt that had more may have been cut.
@@ -100,5 +73,35 @@ impl Getter {
         .await?;
         progress.finish(Some(&target.to_string_lossy()), verified.as_deref());
         Ok(())
+    }
+
+    /// That of a download over one connection.
+    fn progress(&self, attempt: &Attempt<'_>, known: &Known, name: &str) -> Progress {
+        let url = shown(&attempt.sources[known.source].url);
+        let progress = self.reporter.begin(name, &url, known.facts.length, 0).since(attempt.begin);
+        progress.set_connections(1);
+        progress
+    }
+
+    /// Passes all bytes on, from the first one; how many they were.
+    async fn stream(
+        &self,
+        attempt: &Attempt<'_>,
+        known: Known,
+        (progress, has_ranges): (&Progress, bool),
+        sink: Sink,
+    ) -> Result<u64, RangeFailure> {
+        let stream = Stream {
+            client: &self.client,
+            source: &attempt.sources[known.source],
+            progress,
+            sink,
+            has_ranges,
+            length: known.facts.length,
+            groups: known.groups.as_deref(),
+            digests: &known.digests,
+            max_tries: self.max_tries,
+        };
+        Box::pin(stream.run(known.first, &self.stop)).await
     }
 }

@@ -170,11 +170,11 @@ impl PartFile {
         self.lets_go.store(length > MOST_KEPT_BYTES, Ordering::Relaxed);
     }
 
-    /// How many bytes are best written at once.
-    pub fn batch_bytes(&self) -> u64 {
+    /// How many bytes are best written at once, by one who may hold back this many.
+    pub fn batch_bytes(&self, share: u64) -> u64 {
         match self.caching() {
             Cached::Kept => BATCH_BYTES,
-            Cached::Dropped => LONG_BATCH_BYTES,
+            Cached::Dropped => share.clamp(BATCH_BYTES, LONG_BATCH_BYTES),
         }
     }
 

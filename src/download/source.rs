@@ -21,7 +21,7 @@ use crate::client::{Answer, Client, Request};
 use crate::protocol::checksum::Checksum;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::digest_fields::parse_digests;
-use crate::protocol::range::{ContentRange, parse_content_range};
+use crate::protocol::range::{ByteRange, ContentRange, parse_content_range};
 use crate::protocol::units::parse_bytes;
 
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -121,11 +121,7 @@ pub async fn probe(
     let content_range = answer.field(CONTENT_RANGE).and_then(parse_content_range);
     match (answer.status, content_range) {
         (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, length })) => {
-            if range.first() != start || has_other_length(&answer, range.length()) {
-                let url = shown(url);
-                let message = format!("{url} answered {range} when asked for {start}-");
-                return Err(Failure::broken_answer(message));
-            }
+            fits(&answer, &range, (start, &format!("{start}-")), url)?;
             let facts = facts(&answer, length, length.is_some());
             Ok(First { facts, content: Some(Part { range: range.to_range(), answer }) })
         }
@@ -175,8 +171,21 @@ fn first_of_whole(client: &Client, answer: Answer) -> Result<First, Failure> {
     Ok(First { facts, content: Some(Part { range, answer }) })
 }
 
-fn has_other_length(answer: &Answer, length: u64) -> bool {
-    answer.field(CONTENT_LENGTH).and_then(parse_bytes).is_some_and(|sent| sent != length)
+/// Sees that an answer has the range that it says, and that this begins where it was asked to.
+fn fits(
+    answer: &Answer,
+    range: &ByteRange,
+    (start, asked): (u64, &str),
+    url: &Url,
+) -> Result<(), Failure> {
+    let (url, length) = (shown(url), range.length());
+    let sent = answer.field(CONTENT_LENGTH).and_then(parse_bytes).filter(|sent| *sent != length);
+    let why = match sent {
+        _ if range.first() != start => format!("{url} answered {range} when asked for {asked}"),
+        Some(sent) => format!("{url} answered {range} with Content-Length {sent}, not {length}"),
+        None => return Ok(()),
+    };
+    Err(Failure::broken_answer(why))
 }
 
 fn facts(answer: &Answer, length: Option<u64>, has_ranges: bool) -> Facts {
@@ -286,14 +295,8 @@ pub async fn open_range(
             if let Some(total) = total.filter(|total| *total != length) {
                 return Err(other_length(source, length, total));
             }
-            if part.first() != range.start || has_other_length(&answer, part.length()) {
-                return Err(Failure::broken_answer(format!(
-                    "{} answered {part} when asked for {}-{last}",
-                    shown(url),
-                    range.start
-                ))
-                .into());
-            }
+            let asked = format!("{}-{last}", range.start);
+            fits(&answer, &part, (range.start, &asked), url)?;
             Ok(Part { range: part.to_range(), answer })
         }
         (StatusCode::PARTIAL_CONTENT, _) => Err(Failure::broken_answer(format!(

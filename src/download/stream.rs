@@ -51,7 +51,6 @@ pub(super) struct Stream<'a> {
     pub(super) client: &'a Client,
     pub(super) source: &'a Source,
     pub(super) progress: &'a Progress,
-    pub(super) name: &'a str,
     pub(super) sink: Sink,
     /// Whether the server knows ranges, so that a cut stream goes on.
     pub(super) has_ranges: bool,
@@ -122,7 +121,7 @@ impl Stream<'_> {
             }
             let failure = self.may_go_on(failure, &mut state)?;
             let (wait, failure) = retries.after(failure, random())?;
-            self.progress.reporter().retry(self.name, &failure, wait, retries.failed());
+            self.progress.retry(&failure, wait, retries.failed());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => return Err(Failure::interrupted().into()),

@@ -238,9 +238,14 @@ impl Progress {
         self.connections.store(connections, Ordering::Relaxed);
     }
 
-    /// Who shows it.
-    pub fn reporter(&self) -> &Arc<Reporter> {
-        &self.reporter
+    /// Something worth knowing of it.
+    pub fn note(&self, message: &str) {
+        self.reporter.note(&self.name, message);
+    }
+
+    /// An attempt at a part of it failed; see [`Reporter::retry`].
+    pub fn retry(&self, failure: &Failure, wait: Duration, failed: u32) {
+        self.reporter.retry(&self.name, failure, wait, failed);
     }
 
     /// Shows the progress again and again, until it is dropped.

@@ -31,16 +31,13 @@ use crate::client::failure::{Failure, FailureKind, shown};
 use crate::client::report::Progress;
 use crate::protocol::tree::VerifiedGroups;
 
-/// What all connections hold back together before it is written, unless they are very many …
+/// What all connections hold back together before it is written, unless they are very many.
 const ALL_BATCHES_BYTES: u64 = 12 << 20;
-/// … and each of them at least.
-const LEAST_BATCH_BYTES: u64 = 128 << 10;
 
 /// What all connections of one download share.
 pub(super) struct Shared {
     pub(super) client: Arc<Client>,
     pub(super) progress: Progress,
-    pub(super) name: String,
     pub(super) sources: Arc<Vec<Source>>,
     /// The number of the source that answered first: its file is the one that is fetched.
     pub(super) first_source: usize,
@@ -59,6 +56,9 @@ pub(super) struct Shared {
     /// The time that connections spent on writing, in microseconds.
     pub(super) writing_us: AtomicU64,
     pub(super) wrong: Mutex<BTreeMap<u64, u32>>,
+    /// Held by who leaves out a source: two that fail at the same moment must not leave out each
+    /// other.
+    pub(super) leaving_out: Mutex<()>,
 }
 
 impl Shared {
@@ -69,8 +69,7 @@ impl Shared {
     /// Asks nothing more of this source, and says why, as long as another one is left. Whether one
     /// is.
     fn leave_out(&self, number: usize, why: &str) -> bool {
-        // Two that fail at the same moment must not leave out each other.
-        let _one_at_a_time = self.wrong.lock();
+        let _one_at_a_time = self.leaving_out.lock();
         let mut others = self.sources.iter().enumerate();
         if !others.any(|(other, source)| other != number && source.is_usable()) {
             return false;
@@ -79,7 +78,7 @@ impl Shared {
         if source.is_usable() {
             source.give_up();
             let message = format!("{} was left out: {why}", shown(&source.url));
-            self.progress.reporter().note(&self.name, &message);
+            self.progress.note(&message);
         }
         true
     }
@@ -96,9 +95,8 @@ impl Shared {
 
     /// How many bytes each connection had better write at once.
     fn batch_bytes(&self) -> u64 {
-        let share = ALL_BATCHES_BYTES
-            / u64::try_from(self.active.load(Ordering::Relaxed).max(1)).unwrap_or(1);
-        self.part.batch_bytes().min(share.max(LEAST_BATCH_BYTES))
+        let active = u64::try_from(self.active.load(Ordering::Relaxed)).unwrap_or(1);
+        self.part.batch_bytes(ALL_BATCHES_BYTES / active.max(1))
     }
 
     /// Whether bytes of this state of a file may stand beside those of the first source.
@@ -192,7 +190,7 @@ impl Crew<'_> {
                 if self.refusals.add(Instant::now(), failure.retry_after(), moved) {
                     let left = self.workers.len();
                     let message = format!("{failure}; going on with {left} connections for now");
-                    self.shared.progress.reporter().note(&self.shared.name, &message);
+                    self.shared.progress.note(&message);
                 }
                 Ok(())
             }

@@ -193,7 +193,7 @@ impl Shared {
             )));
         }
         let message = format!("{what} came wrong, and is fetched again");
-        self.progress.reporter().note(&self.name, &message);
+        self.progress.note(&message);
         Ok(())
     }
 }

@@ -53,10 +53,10 @@ impl Worker {
                 return Err(failure.into());
             }
             let (wait, failure) = retries.after(failure, random())?;
-            shared.progress.reporter().retry(&shared.name, &failure, wait, retries.failed());
+            shared.progress.retry(&failure, wait, retries.failed());
             tokio::select! {
                 () = sleep(wait) => {}
-                () = self.until(Plan::is_complete) => {}
+                () = self.when(|plan| plan.is_complete().then_some(())) => {}
                 () = self.stop.cancelled() => return Ok(()),
             }
         }
@@ -66,25 +66,14 @@ impl Worker {
     /// Waits for something to do. `None` when all is done, or is to stop.
     async fn next_claim(&self, pace: Option<u64>) -> Option<Granted> {
         let shared = &self.shared;
-        loop {
-            let freed = shared.freed.notified();
-            if self.stop.is_cancelled() {
-                return None;
-            }
-            {
-                let mut plan = shared.plan.lock();
-                if plan.is_complete() {
-                    return None;
-                }
-                if let Some(granted) = plan.claim(shared.now(), pace) {
-                    return Some(granted);
-                }
-            }
-            tokio::select! {
-                () = freed => {}
-                () = sleep(LOOK_AGAIN) => {}
-                () = self.stop.cancelled() => return None,
-            }
+        let look = |plan: &mut Plan| match plan.is_complete() {
+            true => Some(None),
+            false => plan.claim(shared.now(), pace).map(Some),
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            found = self.when(look) => found,
         }
     }
 
@@ -112,8 +101,7 @@ impl Worker {
     }
 
     /// Asks one of the sources, another one after each failure. The answer, and the source's
-    /// number;
-    /// `None` when something else has to be done now.
+    /// number; `None` when something else has to be done now.
     async fn open(
         &self,
         granted: &Granted,
@@ -131,7 +119,7 @@ impl Worker {
             opened = open_range(&shared.client, source, &granted.range, shared.length) => opened,
             () = self.stop.cancelled() => return Err(Failure::interrupted().into()),
             // It is not waited for when another connection has what it was asked for.
-            () = self.until(|plan| plan.end_of(granted.id).is_none()) => {
+            () = self.when(|plan| plan.end_of(granted.id).is_none().then_some(())) => {
                 return self.overtaken(number).map_or(Ok(None), Err);
             }
         };
@@ -163,8 +151,8 @@ impl Worker {
         if shared.leave_out(number, &why) { Ok(None) } else { Err(failed) }
     }
 
-    /// The source has not answered before others sent what it was asked for. The failure, if there is
-    /// more to do and no other source to ask instead.
+    /// The source has not answered before others sent what it was asked for. The failure, if there
+    /// is more to do and no other source to ask instead.
     fn overtaken(&self, number: usize) -> Option<RangeFailure> {
         let (shared, why) = (&self.shared, "it did not answer while others did");
         let source = &shared.sources[number];
@@ -176,13 +164,13 @@ impl Worker {
         Some(Failure::broken_answer(message).into())
     }
 
-    /// Returns when that is so.
-    async fn until(&self, is_so: impl Fn(&Plan) -> bool) {
+    /// Looks at the plan whenever it may have changed, until something is found.
+    async fn when<T>(&self, look: impl Fn(&mut Plan) -> Option<T>) -> T {
         let shared = &self.shared;
         loop {
             let freed = shared.freed.notified();
-            if is_so(&shared.plan.lock()) {
-                return;
+            if let Some(found) = look(&mut shared.plan.lock()) {
+                return found;
             }
             tokio::select! {
                 () = freed => {}

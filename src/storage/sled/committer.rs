@@ -55,8 +55,8 @@ pub(super) enum Message {
     Request(Request),
     /// The thread that writes a base has ended, or is about to.
     BaseEnded,
-    /// Somebody else made a base due.
-    BaseDue,
+    /// There is something to look after, which somebody else has brought about.
+    Look,
 }
 
 /// A change, and who waits for it.
@@ -152,7 +152,7 @@ impl Committer {
         let committed = added.and_then(|version| self.append(group).map(|_| version));
         if self.is_base_due() || self.known.pending.is_broken() {
             // When the queue is full, another one will tell.
-            let _ = self.messages.upgrade().map(|queue| queue.try_send(Message::BaseDue));
+            let _ = self.messages.upgrade().map(|queue| queue.try_send(Message::Look));
         }
         Ok(committed)
     }
@@ -165,7 +165,7 @@ impl Committer {
                 false
             }
             Message::BaseEnded => true,
-            Message::BaseDue => false,
+            Message::Look => false,
         }
     }
 

@@ -150,9 +150,10 @@ impl SledStore {
         change: Change,
     ) -> Result<Result<Version, Failure>, Change> {
         // A sync for many takes no longer than one for one.
-        let is_busy = queue.capacity() < queue.max_capacity();
-        // The committer's thread may have died.
-        if self.durability == Durability::PowerLoss || is_busy || queue.is_closed() {
+        let syncs = self.durability == Durability::PowerLoss;
+        let others_wait = queue.capacity() < queue.max_capacity();
+        // It is closed when the thread of the committer has died.
+        if syncs || others_wait || queue.is_closed() {
             return Err(change);
         }
         let Some(place) = self.pace.free_place() else { return Err(change) };
