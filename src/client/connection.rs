@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use super::activity::{Activity, Watched};
 use super::dial::{Dialer, ForwardProxy, Stream};
 use super::failure::{Failure, shown};
+use super::gather::Expected;
 use super::rate::RateLimit;
 use url::Url;
 
@@ -48,6 +50,7 @@ pub(super) struct Connection {
     /// `None` once it is closed.
     driver: Option<Box<Driver>>,
     activity: Activity,
+    expected: Expected,
     /// Present when requests have to be in absolute form.
     pub(super) proxy: Option<ForwardProxy>,
     /// Whether a request was answered on it before.
@@ -73,7 +76,8 @@ impl Connection {
                 .await
                 .map_err(|error| Failure::network(format!("no HTTP with {}", shown(url)), error))?;
         let driver = Some(Box::new(driver));
-        Ok(Self { sender, driver, activity, proxy: way.proxy, is_used: false })
+        let (proxy, expected) = (way.proxy, way.expected);
+        Ok(Self { sender, driver, activity, expected, proxy, is_used: false })
     }
 
     /// Sends a request and waits for the head of its answer, for as long as something moves.
@@ -91,6 +95,7 @@ impl Connection {
             // Who does not speak HTTP will not have learnt it by the next attempt.
             if is_no_http { failure.for_good() } else { failure }
         };
+        self.expected.set(0);
         let ready = drive(&mut self.driver, self.sender.ready());
         match self.activity.unless_stalled(patience, ready).await {
             Ok(Ok(())) => {}
@@ -117,6 +122,7 @@ impl Connection {
         patience: Duration,
     ) -> Result<Option<Bytes>, Failure> {
         loop {
+            self.expected.set(content.size_hint().exact().unwrap_or(0));
             let frame = drive(&mut self.driver, content.frame());
             match self.activity.unless_stalled(patience, frame).await? {
                 None => return Ok(None),

@@ -35,6 +35,7 @@ use url::Url;
 
 use super::blocking::blocking;
 use super::failure::{Failure, shown};
+use super::gather::{Expected, Gathering};
 
 /// A connection's bytes, both ways.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -46,6 +47,8 @@ pub(super) struct Way {
     pub(super) stream: Box<dyn Stream>,
     /// Present when requests go to a proxy that reads them, in absolute form.
     pub(super) proxy: Option<ForwardProxy>,
+    /// To be told how much is to come.
+    pub(super) expected: Expected,
 }
 
 /// A proxy that passes plain HTTP requests on.
@@ -114,7 +117,8 @@ impl Dialer {
                 let stream = self.call(connector, proxy.uri().clone(), (&names, url)).await?;
                 let authorization = proxy.basic_auth().cloned();
                 let proxy = Some(ForwardProxy { authorization });
-                Ok(Way { stream: Box::new(stream), proxy })
+                let expected = stream.expected();
+                Ok(Way { stream: Box::new(stream), proxy, expected })
             }
             Some("socks5" | "socks5h") => {
                 let names = format!("{} or {names}", host_of(&target));
@@ -133,7 +137,7 @@ impl Dialer {
         mut connector: C,
         to: Uri,
         (names, url): (&str, &Url),
-    ) -> Result<TcpStream, Failure>
+    ) -> Result<Gathering, Failure>
     where
         C: Service<Uri, Response = TokioIo<TcpStream>>,
         C::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -150,13 +154,14 @@ impl Dialer {
         std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
         let stream = connector.call(to).await.map_err(failed)?.into_inner();
         self.reached.lock().insert(names.to_owned());
-        Ok(stream)
+        Ok(Gathering::new(stream))
     }
 
     /// TLS on top where the URL asks for it.
-    async fn finish(&self, stream: TcpStream, is_tls: bool, url: &Url) -> Result<Way, Failure> {
+    async fn finish(&self, stream: Gathering, is_tls: bool, url: &Url) -> Result<Way, Failure> {
+        let expected = stream.expected();
         if !is_tls {
-            return Ok(Way { stream: Box::new(stream), proxy: None });
+            return Ok(Way { stream: Box::new(stream), proxy: None, expected });
         }
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(host).map_err(|error| {
@@ -169,7 +174,7 @@ impl Dialer {
             let failure = Failure::network(format!("TLS with {} failed{why}", shown(url)), error);
             if is_refused { failure.for_good() } else { failure }
         })?;
-        Ok(Way { stream: Box::new(stream), proxy: None })
+        Ok(Way { stream: Box::new(stream), proxy: None, expected })
     }
 
     async fn tls(&self) -> Result<&TlsConnector, Failure> {

@@ -12,6 +12,7 @@ mod connection;
 mod dial;
 pub mod failure;
 pub mod flags;
+mod gather;
 mod lock;
 pub mod rate;
 mod redirect;

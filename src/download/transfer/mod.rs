@@ -165,7 +165,7 @@ impl Crew<'_> {
                 {
                     let most = self.refusals.most_more(shared.progress.bytes());
                     let most = most.min(max_connections - self.workers.len());
-                    for _ in 0..ramp.more(shared).min(most) {
+                    if ramp.is_one_more(shared, most) {
                         self.spawn(None);
                     }
                 }
@@ -249,8 +249,14 @@ impl Refusals {
 /// there holds each of them back, and cost where nothing does: so not if the file will be there in
 /// half a second anyway, and not, for a while, if the one brings more than such limits do, or waits
 /// for the disk.
+///
+/// They are opened a moment apart. A server that holds connections back by pauses, as nginx does,
+/// would otherwise send to all of them at the same moments, each behind the others.
 struct Ramp {
     at: Instant,
+    /// How many are yet to be opened without another look.
+    due: usize,
+    apart: Duration,
     before: (Instant, u64),
     writing_us: u64,
 }
@@ -264,16 +270,30 @@ impl Ramp {
     fn new(shared: &Shared) -> Self {
         let now = Instant::now();
         let before = (now, shared.progress.bytes());
-        Self { at: now + Self::FIRST_LOOK, before, writing_us: 0 }
+        let (at, apart) = (now + Self::FIRST_LOOK, Self::NEXT_LOOK);
+        Self { at, due: 0, apart, before, writing_us: 0 }
     }
 
-    /// How many more to open now.
-    fn more(&mut self, shared: &Shared) -> usize {
+    /// Whether to open another one now, where there may be so many more of them.
+    fn is_one_more(&mut self, shared: &Shared, most: usize) -> bool {
+        if self.due == 0 {
+            self.due = self.look(shared).min(most);
+            let shares = u32::try_from(self.due).unwrap_or(u32::MAX).saturating_add(1);
+            self.apart = Self::NEXT_LOOK / shares;
+        }
+        self.due = self.due.min(most);
+        self.at = Instant::now() + self.apart;
+        let is_one = self.due > 0;
+        self.due = self.due.saturating_sub(1);
+        is_one
+    }
+
+    /// How many more there had better be.
+    fn look(&mut self, shared: &Shared) -> usize {
         let (now, bytes) = (Instant::now(), shared.progress.bytes());
         let ms = u64::try_from((now - self.before.0).as_millis()).unwrap_or(u64::MAX).max(1);
         let moved = bytes.saturating_sub(self.before.1);
         self.before = (now, bytes);
-        self.at = now + Self::NEXT_LOOK;
         let wrote_us = shared.writing_us.load(Ordering::Relaxed);
         let writing_us = wrote_us.saturating_sub(std::mem::replace(&mut self.writing_us, wrote_us));
         let active = u64::try_from(shared.active.load(Ordering::Relaxed)).unwrap_or(1).max(1);
