@@ -1,4 +1,5 @@
 """A disk that gets full: a small file system in memory, where this user may mount one."""
+import base64
 import shutil
 import subprocess
 
@@ -28,6 +29,7 @@ def run(bench):
             bench.check("an upload that cannot fit is refused at its creation", too_long, server)
             bench.check("a full disk is 507, and keeps what was acknowledged", full, server, folder,
                         clauses=["peer-11", "termination-3"])
+            bench.check("records take no room that is kept for removing uploads", records, server)
     finally:
         subprocess.run(["umount", str(folder)], stdin=subprocess.DEVNULL, check=True)
 
@@ -63,3 +65,23 @@ def full(server, folder):
     used = shutil.disk_usage(folder).used
     expect(used < used_full - promised + 2 * STEP_BYTES, "the DELETE freed no room")
     return f"full after {promised // MIB} MiB"
+
+
+def records(server):
+    """Of some thousand records with long metadata, which take as much as the data before."""
+    metadata = "filename " + base64.b64encode(b"x" * 2900).decode()
+    urls, status = [], 201
+    while status == 201:
+        expect(len(urls) < 20_000, "records of 20,000 uploads were taken")
+        status, headers, _ = http.ask(
+            "POST", server.url, http.TUS | {"Upload-Defer-Length": "1", "Upload-Metadata": metadata})
+        if status == 201:
+            urls.append(headers["Location"])
+    expect(status == 507, f"a creation on a full disk was answered {status}")
+    expect(len(urls) > 50, f"the disk was full after {len(urls)} creations")
+    status, _, _ = patch(urls[0], 0, b"x")
+    expect(status == 507, f"an append on a full disk was answered {status}")
+    for url in urls:
+        status, _, _ = http.ask("DELETE", url, http.TUS)
+        expect(status == 204, f"DELETE was answered {status}")
+    return f"full after {len(urls)} creations"

@@ -108,6 +108,9 @@ impl Appending {
     /// Takes the content and records how far it came; the refusal tells why it was not whole.
     async fn take(&mut self, mut content: Box<dyn Content>) -> Result<Option<Refusal>, Fault> {
         let offset = self.admission.offset;
+        if !self.is_creation {
+            self.engine.take_room_for_record(&self.upload).await?;
+        }
         if self.is_creation && content.is_announced() {
             self.save(self.upload.clone()).await?;
             content.recorded(&self.upload);

@@ -14,6 +14,12 @@ use crate::protocol::tree::Frontier;
 use crate::protocol::upload::{Kind, Upload};
 use crate::storage::StorageError;
 
+/// What a record takes beside its metadata, about.
+const RECORD_BYTES: u64 = 512;
+/// How often it lies on the disk, about: in the journal, in the journal's next base, and in sled, which
+/// took 2.2 times as much as the journal (5000 records of 0.4 KB, and of 4.4 KB).
+const COPIES: u64 = 4;
+
 impl Engine {
     /// Makes a new upload. When it has content, the record is saved with it, and at the latest at
     /// the first checkpoint. However the content ended: the upload that is there is returned.
@@ -37,14 +43,12 @@ impl Engine {
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
         let upload = self.begin(&creation)?;
+        let room = self.take_room_for_record(&upload).await?;
         if let Some(complete) = self.create_instantly(&creation, &upload).await? {
             return Ok(complete);
         }
-        if creation.length.is_some_and(|length| length > 0) {
-            let room = self.data.room().await?;
-            if creation.length.is_some_and(|length| length > room) {
-                return Err(Refusal::NoRoom.into());
-            }
+        if creation.length.is_some_and(|length| length > room) {
+            return Err(Refusal::NoRoom.into());
         }
         let id = upload.id();
         if let Kind::Final(made_of) = &creation.kind {
@@ -66,6 +70,14 @@ impl Engine {
         };
         tracing::info!(upload = %id, length = creation.length, "upload is created");
         Ok(created)
+    }
+
+    /// Takes room for saving this upload once more, and tells what is left for its bytes. Without
+    /// it, records would use up what is kept free, and nothing could be removed any more.
+    pub(super) async fn take_room_for_record(&self, upload: &Upload) -> Result<u64, StorageError> {
+        let metadata = u64::try_from(upload.metadata().as_str().len()).unwrap_or(u64::MAX);
+        let bytes = metadata.saturating_add(RECORD_BYTES).saturating_mul(COPIES);
+        self.data.take_room(bytes).await
     }
 
     /// The upload that a client asks for, with the digests that are to be computed of it: those

@@ -185,6 +185,14 @@ pub trait DataStore: Send + Sync + 'static {
 
     /// The bytes that can still be stored.
     fn room(&self) -> StoreFuture<'_, u64>;
+
+    /// Takes room for bytes that are to be stored beside the data, such as a record; how many can
+    /// still be stored then.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Full`]: there is too little.
+    fn take_room(&self, bytes: u64) -> StoreFuture<'_, u64>;
 }
 
 /// Appends to one upload.

@@ -127,26 +127,22 @@ impl Shared {
         self.shard(id).join(id.to_string())
     }
 
-    /// The bytes that may still be written, if it was looked not long ago and nobody looks now.
-    fn recent_room(&self) -> Option<u64> {
-        let room = *self.room.try_lock()?;
-        room.filter(|(at, _)| at.elapsed() < ROOM_AGE).map(|(_, bytes)| bytes)
+    /// As [`Self::take_room`], if it was looked not long ago, there is enough and nobody looks now.
+    fn take_recent_room(&self, bytes: u64) -> Option<u64> {
+        let mut room = self.room.try_lock()?;
+        let (_, room) = room.as_mut().filter(|(at, _)| at.elapsed() < ROOM_AGE)?;
+        *room = room.checked_sub(bytes)?;
+        Some(*room)
     }
 
-    /// The bytes that may still be written. Blocks.
-    fn room(&self) -> io::Result<u64> {
-        self.with_room(|bytes| *bytes)
-    }
-
-    /// Takes room for bytes, unless there is too little. What all writers take between two looks
-    /// counts, or together they would use up what has to stay free. Blocks.
-    fn take_room(&self, bytes: u64) -> io::Result<()> {
+    /// Takes room for bytes, unless there is too little; what is left then. What all writers take
+    /// between two looks counts, or together they would use up what has to stay free. Blocks.
+    fn take_room(&self, bytes: u64) -> io::Result<u64> {
         let left = self.with_room(|room| {
-            let left = room.checked_sub(bytes)?;
-            *room = left;
-            Some(left)
+            *room = room.checked_sub(bytes)?;
+            Some(*room)
         })?;
-        left.map(|_| ()).ok_or_else(|| io::ErrorKind::StorageFull.into())
+        left.ok_or_else(|| io::ErrorKind::StorageFull.into())
     }
 
     /// Nobody else takes room between the look at it and what is done with it.
@@ -236,11 +232,15 @@ impl DataStore for FileStore {
     }
 
     fn room(&self) -> StoreFuture<'_, u64> {
-        if let Some(bytes) = self.shared.recent_room() {
-            return Box::pin(async move { Ok(bytes) });
+        self.take_room(0)
+    }
+
+    fn take_room(&self, bytes: u64) -> StoreFuture<'_, u64> {
+        if let Some(left) = self.shared.take_recent_room(bytes) {
+            return Box::pin(async move { Ok(left) });
         }
         let shared = Arc::clone(&self.shared);
-        Box::pin(run("looking at the free space", None, move || shared.room()))
+        Box::pin(run("looking at the free space", None, move || shared.take_room(bytes)))
     }
 }
 

@@ -69,7 +69,7 @@ impl Shared {
         let joined = match lengths {
             // It is whole as it is; complete uploads may share their bytes.
             [length] if *length > 0 => link_over(&self.part_path(id, 0), &joining),
-            lengths => self.take_room(total).and_then(|()| self.copy_parts(id, lengths, &joining)),
+            lengths => self.take_room(total).and_then(|_| self.copy_parts(id, lengths, &joining)),
         };
         if joined.is_err() {
             // Whatever was the matter: the room is needed.

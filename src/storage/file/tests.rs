@@ -50,7 +50,11 @@ async fn writers_do_not_take_the_room_that_others_took_since_the_last_look() {
     assert_eq!(store.room().await.unwrap(), 2);
     let refused = write(&store, 8, vec![1; 3]).await.unwrap_err();
     assert!(matches!(refused.failure, Failure::Full(_)), "{refused}");
-    write(&store, 8, vec![1; 2]).await.unwrap();
+    assert_eq!(store.take_room(1).await.unwrap(), 1);
+    let refused = store.take_room(2).await.unwrap_err();
+    assert!(matches!(refused.failure, Failure::Full(_)), "{refused}");
+    write(&store, 8, vec![1; 1]).await.unwrap();
+    assert_eq!(store.room().await.unwrap(), 0);
 }
 
 #[tokio::test]

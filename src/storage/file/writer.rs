@@ -182,7 +182,7 @@ impl Work {
         let Some(open) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let taken = self.shared.take_room(bytes);
         // Uploads are often read at once, by what looks for viruses or makes pictures smaller.
-        let write = |()| write_all_at(&open.file, &pieces, self.end, Cached::Kept).map(|_| ());
+        let write = |_left| write_all_at(&open.file, &pieces, self.end, Cached::Kept).map(|_| ());
         let written = taken.and_then(write).map_err(io);
         self.lacked_room = matches!(&written, Err(StorageError { failure: Failure::Full(_), .. }));
         written?;
