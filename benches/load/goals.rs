@@ -34,6 +34,12 @@ pub(crate) fn at_most(kind: Kind, measure: Measure, most: f64) -> Goal {
     Goal { of: (kind, "", measure), over: None, bound: Bound::AtMost(most) }
 }
 
+/// A cost that is at most so many times that of another server.
+pub(crate) fn share(kind: Kind, measure: Measure, peer: Kind, most: f64) -> Goal {
+    let (of, over) = ((kind, "", measure), Some((peer, "", measure)));
+    Goal { of, over, bound: Bound::AtMost(most) }
+}
+
 /// All that was measured of one rival: the figures of each round.
 pub(crate) struct Measured {
     pub(crate) rival: Rival,

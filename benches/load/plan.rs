@@ -3,11 +3,15 @@
 use resumed::protocol::checksum::Algorithm;
 
 use crate::figures::Measure;
-use crate::goals::{Goal, at_least, at_most, ratio};
+use crate::goals::{Goal, at_least, at_most, ratio, share};
 use crate::servers::Kind;
 use crate::work::Work;
 
 use Kind::{AsPeers, Bare, Default, Nginx, Node};
+
+/// What an upload may cost in s/GB, and what it cost nginx on the machine that this is from.
+const CPU_PER_GB: f64 = 0.40;
+const NGINX_CPU_PER_GB: f64 = 0.31;
 
 /// Where the data of a scenario lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +121,11 @@ fn large() -> Vec<Scenario> {
     let modes = [(AsPeers, 1.0), (Default, 0.75)];
     let of = |name, title, work, node: f64, peak_mib: f64| {
         let mut goals = both_modes(&[(Nginx, 0.75), (Node, node)], 0.75);
-        goals.extend(modes.map(|(kind, share)| at_most(kind, Measure::CpuPerGb, 0.40 / share)));
+        for (kind, rate) in modes {
+            goals.push(at_most(kind, Measure::CpuPerGb, CPU_PER_GB / rate));
+            let most = CPU_PER_GB / NGINX_CPU_PER_GB / rate;
+            goals.push(share(kind, Measure::CpuPerGb, Nginx, most));
+        }
         goals.extend(modes.map(|(kind, _)| at_most(kind, Measure::PeakMib, peak_mib)));
         Scenario { name, title, place: Place::Disk, rivals: same(&kinds, work), goals }
     };
