@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::alarm::{Alarm, from_now};
 use crate::protocol::checksum::Checksum;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::Upload;
@@ -97,6 +98,7 @@ pub(super) struct Gatherer {
     allowance: u64,
     superseded: CancellationToken,
     stopping: CancellationToken,
+    alarm: Alarm,
 }
 
 impl Gatherer {
@@ -106,7 +108,7 @@ impl Gatherer {
         superseded: CancellationToken,
         stopping: CancellationToken,
     ) -> Self {
-        Self { content, allowance, superseded, stopping }
+        Self { content, allowance, superseded, stopping, alarm: Alarm::default() }
     }
 
     /// The checksum that came behind the content, once it has ended.
@@ -127,7 +129,7 @@ impl Gatherer {
         let stopping = self.stopping.clone();
         let mut superseded = pin!(superseded.cancelled());
         let mut stopping = pin!(stopping.cancelled());
-        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        let mut until = None;
         let mut batch = Batch::default();
         let mut grace: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|context| {
@@ -156,14 +158,11 @@ impl Gatherer {
                 return if is_over { Poll::Ready(()) } else { Poll::Pending };
             }
             if was_empty && batch.bytes > 0 {
-                timer = Some(Box::pin(sleep(BATCH_WAIT)));
-            } else if let (None, Some(patience)) = (&timer, patience) {
-                timer = Some(Box::pin(sleep(patience)));
+                until = Some(from_now(BATCH_WAIT));
+            } else if until.is_none() {
+                until = patience.map(from_now);
             }
-            match timer.as_mut() {
-                Some(timer) => timer.as_mut().poll(context),
-                None => Poll::Pending,
-            }
+            until.map_or(Poll::Pending, |until| self.alarm.poll(until, context))
         })
         .await;
         batch

@@ -2,6 +2,7 @@
 //! of HTTP; time and stores are given to it.
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
+mod alarm;
 mod append;
 mod background;
 mod concat;
