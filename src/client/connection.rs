@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use super::activity::{Activity, Watched};
 use super::dial::{Dialer, ForwardProxy, Stream};
 use super::failure::{Failure, shown};
-use super::gather::Expected;
+use super::gather::{Expected, LONGEST};
 use super::rate::RateLimit;
 use url::Url;
 
@@ -51,6 +51,8 @@ pub(super) struct Connection {
     driver: Option<Box<Driver>>,
     activity: Activity,
     expected: Expected,
+    /// Under a limit what is held back is the sender's pace.
+    may_gather: bool,
     /// Present when requests have to be in absolute form.
     pub(super) proxy: Option<ForwardProxy>,
     /// Whether a request was answered on it before.
@@ -77,7 +79,8 @@ impl Connection {
                 .map_err(|error| Failure::network(format!("no HTTP with {}", shown(url)), error))?;
         let driver = Some(Box::new(driver));
         let (proxy, expected) = (way.proxy, way.expected);
-        Ok(Self { sender, driver, activity, expected, proxy, is_used: false })
+        let may_gather = !limit.is_limited();
+        Ok(Self { sender, driver, activity, expected, may_gather, proxy, is_used: false })
     }
 
     /// Sends a request and waits for the head of its answer, for as long as something moves.
@@ -122,7 +125,10 @@ impl Connection {
         patience: Duration,
     ) -> Result<Option<Bytes>, Failure> {
         loop {
-            self.expected.set(content.size_hint().exact().unwrap_or(0));
+            // What gathers is not seen to move.
+            let may_gather = self.may_gather && patience >= 4 * LONGEST;
+            let rest = content.size_hint().exact().filter(|_| may_gather);
+            self.expected.set(rest.unwrap_or(0));
             let frame = drive(&mut self.driver, content.frame());
             match self.activity.unless_stalled(patience, frame).await? {
                 None => return Ok(None),

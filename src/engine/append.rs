@@ -27,7 +27,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// A writer lets go of what it holds open when nothing came for this long.
 const LULL: Duration = Duration::from_millis(250);
 
-fn is_full(error: &StorageError) -> bool {
+pub(super) fn is_full(error: &StorageError) -> bool {
     matches!(error.failure, Failure::Full(_))
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::append::is_full;
 use super::content::Content;
 use super::{Engine, Fault, random_id};
 use crate::protocol::digest::{Blake3Digest, RunningSha256};
@@ -74,10 +75,13 @@ impl Engine {
 
     /// Takes room for saving this upload once more, and tells what is left for its bytes. Without
     /// it, records would use up what is kept free, and nothing could be removed any more.
-    pub(super) async fn take_room_for_record(&self, upload: &Upload) -> Result<u64, StorageError> {
+    pub(super) async fn take_room_for_record(&self, upload: &Upload) -> Result<u64, Fault> {
         let metadata = u64::try_from(upload.metadata().as_str().len()).unwrap_or(u64::MAX);
         let bytes = metadata.saturating_add(RECORD_BYTES).saturating_mul(COPIES);
-        self.data.take_room(bytes).await
+        self.data
+            .take_room(bytes)
+            .await
+            .map_err(|error| if is_full(&error) { Refusal::NoRoom.into() } else { error.into() })
     }
 
     /// The upload that a client asks for, with the digests that are to be computed of it: those

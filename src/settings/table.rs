@@ -141,8 +141,8 @@ impl Storage {
                 "min-free",
                 "16MiB",
                 &size(),
-                "Space to keep free on the disk of the data; appends that would take it are \
-                 refused",
+                "Space to keep free on the disk of the data, beside as much as the upload records \
+                 take; appends and creations that would take it are refused",
             )?,
         })
     }

@@ -38,6 +38,8 @@ use crate::protocol::upload::Placement;
 
 /// How long a look at the free space is good for.
 const ROOM_AGE: Duration = Duration::from_millis(250);
+/// The same before somebody is refused.
+const LEAST_ROOM_AGE: Duration = Duration::from_millis(20);
 
 /// The bytes of uploads in files.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ struct Shared {
     folder: PathBuf,
     durability: Durability,
     min_free_bytes: u64,
+    /// What lies there takes as much room again when it is removed.
+    beside: [PathBuf; 2],
     /// When it was last looked at the free space, and what was left of it since.
     room: Mutex<Option<(Instant, u64)>>,
     /// The readers that are open.
@@ -64,7 +68,8 @@ struct Shared {
 
 impl FileStore {
     /// A store in its place of this folder, which is made with its 256 inner folders if it is not
-    /// there. It never takes the last `min_free_bytes` of the disk. Blocks.
+    /// there. It never takes the last `min_free_bytes` of the disk, and of the rest as much as the
+    /// records take: to remove an upload is to save that, and takes about as much as its creation. Blocks.
     ///
     /// # Errors
     ///
@@ -74,14 +79,15 @@ impl FileStore {
         durability: Durability,
         min_free_bytes: u64,
     ) -> Result<Self, StorageError> {
-        Self::open_at(folder.uploads(), folder.pace(), durability, min_free_bytes)
+        let beside = [folder.records(), folder.journal()];
+        Self::open_at(folder.uploads(), beside, folder.pace(), (durability, min_free_bytes))
     }
 
     fn open_at(
         folder: PathBuf,
+        beside: [PathBuf; 2],
         pace: Arc<Pace>,
-        durability: Durability,
-        min_free_bytes: u64,
+        (durability, min_free_bytes): (Durability, u64),
     ) -> Result<Self, StorageError> {
         let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
@@ -91,6 +97,7 @@ impl FileStore {
             folder,
             durability,
             min_free_bytes,
+            beside,
             room,
             readers,
             writers,
@@ -138,29 +145,33 @@ impl Shared {
     /// Takes room for bytes, unless there is too little; what is left then. What all writers take
     /// between two looks counts, or together they would use up what has to stay free. Blocks.
     fn take_room(&self, bytes: u64) -> io::Result<u64> {
-        let left = self.with_room(|room| {
-            *room = room.checked_sub(bytes)?;
-            Some(*room)
-        })?;
-        left.ok_or_else(|| io::ErrorKind::StorageFull.into())
-    }
-
-    /// Nobody else takes room between the look at it and what is done with it.
-    fn with_room<T>(&self, work: impl FnOnce(&mut u64) -> T) -> io::Result<T> {
         let mut room = self.room.lock();
         let known = room.filter(|(at, _)| at.elapsed() < ROOM_AGE);
-        let (at, mut bytes) = match known {
+        // More may be taken than is used.
+        let is_enough =
+            |(at, left): &(Instant, u64)| *left >= bytes || at.elapsed() < LEAST_ROOM_AGE;
+        let (at, left) = match known.filter(is_enough) {
             Some(known) => known,
-            None => {
-                let found = rustix::fs::statvfs(&self.folder)?;
-                let free = found.f_bavail.saturating_mul(found.f_frsize);
-                (Instant::now(), free.saturating_sub(self.min_free_bytes))
-            }
+            None => (Instant::now(), self.look_at_room()?),
         };
-        let done = work(&mut bytes);
-        *room = Some((at, bytes));
-        Ok(done)
+        let taken = left.checked_sub(bytes);
+        *room = Some((at, taken.unwrap_or(left)));
+        taken.ok_or_else(|| io::ErrorKind::StorageFull.into())
     }
+
+    /// What may still be written. Blocks.
+    fn look_at_room(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.folder)?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        let beside: u64 = self.beside.iter().map(|folder| bytes_in(folder)).sum();
+        Ok(free.saturating_sub(self.min_free_bytes).saturating_sub(beside))
+    }
+}
+
+/// The bytes of the files in a folder. Those that go meanwhile, as the journal's do, take none.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
 }
 
 impl DataStore for FileStore {

@@ -10,7 +10,7 @@ fn id() -> UploadId {
 }
 
 fn open(folder: &Path) -> Result<FileStore, StorageError> {
-    FileStore::open_at(folder.into(), Arc::default(), Durability::Process, 0)
+    FileStore::open_at(folder.into(), Default::default(), Arc::default(), (Durability::Process, 0))
 }
 
 async fn write(store: &FileStore, offset: u64, bytes: Vec<u8>) -> Result<(), StorageError> {
@@ -122,9 +122,13 @@ async fn parts_that_a_crash_left_half_released_are_joined_already() {
 #[tokio::test]
 async fn not_every_upload_that_trickles_holds_a_file_open() {
     let folder = tempfile::tempdir().unwrap();
-    let store =
-        FileStore::open_at(folder.path().join("data"), Arc::default(), Durability::PowerLoss, 0)
-            .unwrap();
+    let store = FileStore::open_at(
+        folder.path().join("data"),
+        Default::default(),
+        Arc::default(),
+        (Durability::PowerLoss, 0),
+    )
+    .unwrap();
     let ids = (0..400_u16).map(|number| {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&number.to_be_bytes());
