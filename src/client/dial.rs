@@ -35,7 +35,7 @@ use url::Url;
 
 use super::blocking::blocking;
 use super::failure::{Failure, shown};
-use super::gather::{Expected, Gathering};
+use super::gather::{Expected, Gathered, Gathering};
 
 /// A connection's bytes, both ways.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -117,7 +117,7 @@ impl Dialer {
                 let stream = self.call(connector, proxy.uri().clone(), (&names, url)).await?;
                 let authorization = proxy.basic_auth().cloned();
                 let proxy = Some(ForwardProxy { authorization });
-                let expected = stream.expected();
+                let expected = stream.reader().expected();
                 Ok(Way { stream: Box::new(stream), proxy, expected })
             }
             Some("socks5" | "socks5h") => {
@@ -137,7 +137,7 @@ impl Dialer {
         mut connector: C,
         to: Uri,
         (names, url): (&str, &Url),
-    ) -> Result<Gathering, Failure>
+    ) -> Result<Gathered, Failure>
     where
         C: Service<Uri, Response = TokioIo<TcpStream>>,
         C::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -154,12 +154,12 @@ impl Dialer {
         std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
         let stream = connector.call(to).await.map_err(failed)?.into_inner();
         self.reached.lock().insert(names.to_owned());
-        Ok(Gathering::new(stream))
+        Ok(Gathering::of(stream))
     }
 
     /// TLS on top where the URL asks for it.
-    async fn finish(&self, stream: Gathering, is_tls: bool, url: &Url) -> Result<Way, Failure> {
-        let expected = stream.expected();
+    async fn finish(&self, stream: Gathered, is_tls: bool, url: &Url) -> Result<Way, Failure> {
+        let expected = stream.reader().expected();
         if !is_tls {
             return Ok(Way { stream: Box::new(stream), proxy: None, expected });
         }

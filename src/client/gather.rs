@@ -17,8 +17,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, Join, ReadBuf, join};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The most that is left to gather. The kernel takes half of `net.ipv4.tcp_rmem`'s third value
@@ -48,9 +49,12 @@ impl Expected {
 }
 
 /// A connection whose bytes gather while many are expected.
+pub(super) type Gathered = Join<Gathering, OwnedWriteHalf>;
+
+/// What comes from a connection.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    stream: TcpStream,
+    stream: OwnedReadHalf,
     expected: Expected,
     /// What the kernel was told last.
     low_water: u64,
@@ -60,13 +64,14 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        let until = Box::pin(sleep(LONGEST));
-        let expected = Expected::default();
+    /// A connection whose bytes gather, if its other end is near.
+    pub(super) fn of(stream: TcpStream) -> Gathered {
         let address = |end: io::Result<SocketAddr>| end.ok().map(|address| address.ip());
         let far_end = address(stream.peer_addr());
         let is_near = far_end.is_some() && far_end == address(stream.local_addr());
-        Self { stream, expected, low_water: 1, is_waiting: false, is_near, until }
+        let (stream, writes) = stream.into_split();
+        let (expected, until) = (Expected::default(), Box::pin(sleep(LONGEST)));
+        join(Self { stream, expected, low_water: 1, is_waiting: false, is_near, until }, writes)
     }
 
     /// To be told what its reader expects.
@@ -76,15 +81,23 @@ impl Gathering {
 
     /// A kernel that refuses wakes the reader for each segment, as it does without being told.
     fn set_low_water(&mut self, bytes: u64) {
-        if bytes != self.low_water && set_low_water(&self.stream, bytes).is_ok() {
+        if bytes != self.low_water && set_low_water(self.stream.as_ref(), bytes).is_ok() {
             self.low_water = bytes;
         }
     }
 
-    /// Sees that nothing is left there for too long.
-    fn look_after(&mut self, context: &mut Context<'_>) {
+    /// Lets bytes gather, and sees that none are left there for too long.
+    fn wait(&mut self, context: &mut Context<'_>) {
+        let low_water = self.expected.low_water();
+        if !self.is_waiting {
+            self.is_waiting = true;
+            self.until.as_mut().reset(Instant::now() + LONGEST);
+            self.set_low_water(low_water);
+        } else if low_water < self.low_water {
+            self.set_low_water(low_water);
+        }
         while self.low_water > 1 && self.until.as_mut().poll(context).is_ready() {
-            if !matches!(ioctl_fionread(&self.stream), Ok(0)) {
+            if !matches!(ioctl_fionread(self.stream.as_ref()), Ok(0)) {
                 // Whatever is there is told as soon as the mark falls.
                 self.set_low_water(1);
             }
@@ -104,46 +117,10 @@ impl AsyncRead for Gathering {
             self.is_waiting = false;
             return polled;
         }
-        let low_water = if self.is_near { self.expected.low_water() } else { 1 };
-        if !self.is_waiting {
-            self.is_waiting = true;
-            self.until.as_mut().reset(Instant::now() + LONGEST);
-            self.set_low_water(low_water);
-        } else if low_water < self.low_water {
-            self.set_low_water(low_water);
+        if self.is_near {
+            self.wait(context);
         }
-        self.look_after(context);
         Poll::Pending
-    }
-}
-
-impl AsyncWrite for Gathering {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -177,14 +154,14 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    async fn pair() -> (Gathering, TcpStream) {
+    async fn pair() -> (Gathered, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Gathering::new(near), listener.accept().await.unwrap().0)
+        (Gathering::of(near), listener.accept().await.unwrap().0)
     }
 
     /// How many reads that had to be waited for it took until so many bytes came.
-    async fn waits(near: &mut Gathering, bytes: usize) -> usize {
+    async fn waits(near: &mut Gathered, bytes: usize) -> usize {
         let (mut waits, mut came, mut buffer) = (0, 0, vec![0; 64 << 10]);
         while came < bytes {
             let mut has_waited = false;
@@ -216,7 +193,7 @@ mod tests {
         let (mut near, far) = pair().await;
         let sent = trickle(far, 200);
         let each = waits(&mut near, 1_000_000).await;
-        near.expected().set(100 << 20);
+        near.reader().expected().set(100 << 20);
         let gathered = waits(&mut near, 1_000_000).await;
         // As a rule 100 and 6.
         assert!(gathered * 2 < each, "{gathered} of {each}");
@@ -226,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn what_stays_below_the_mark_is_given_after_a_moment() {
         let (mut near, mut far) = pair().await;
-        near.expected().set(100 << 20);
+        near.reader().expected().set(100 << 20);
         for _ in 0..3 {
             let mut byte = [0];
             let reading = near.read_exact(&mut byte);
@@ -241,17 +218,17 @@ mod tests {
     #[tokio::test]
     async fn the_end_is_told_at_once_and_so_is_what_was_not_expected() {
         let (mut near, mut far) = pair().await;
-        near.expected().set(u64::MAX);
+        near.reader().expected().set(u64::MAX);
         let mut buffer = vec![0; MIB];
         assert!(timeout(Duration::from_millis(1), near.read(&mut buffer)).await.is_err());
-        assert!(near.low_water > 1, "it lets bytes gather");
+        assert!(near.reader().low_water > 1, "it lets bytes gather");
         // The next answer, whose length nobody knows.
-        near.expected().set(0);
+        near.reader().expected().set(0);
         assert!(timeout(Duration::from_millis(1), near.read(&mut buffer)).await.is_err());
-        assert_eq!(near.low_water, 1, "the mark fell without a byte");
+        assert_eq!(near.reader().low_water, 1, "the mark fell without a byte");
         far.write_all(b"head").await.unwrap();
         assert_eq!(near.read(&mut buffer).await.unwrap(), 4);
-        near.expected().set(u64::MAX);
+        near.reader().expected().set(u64::MAX);
         drop(far);
         assert_eq!(
             timeout(Duration::from_secs(10), near.read(&mut buffer)).await.unwrap().unwrap(),
@@ -262,10 +239,10 @@ mod tests {
     #[tokio::test]
     async fn a_sender_that_is_far_away_keeps_its_window() {
         let (mut near, _far) = pair().await;
-        near.expected().set(u64::MAX);
-        near.is_near = false;
+        near.reader().expected().set(u64::MAX);
+        near.reader_mut().is_near = false;
         assert!(timeout(Duration::from_millis(1), near.read(&mut [0])).await.is_err());
-        assert_eq!(near.low_water, 1);
+        assert_eq!(near.reader().low_water, 1);
     }
 
     #[test]

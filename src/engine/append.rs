@@ -27,10 +27,6 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// A writer lets go of what it holds open when nothing came for this long.
 const LULL: Duration = Duration::from_millis(250);
 
-pub(super) fn is_full(error: &StorageError) -> bool {
-    matches!(error.failure, Failure::Full(_))
-}
-
 /// An append that was admitted and runs.
 pub(super) struct Appending {
     pub(super) engine: Arc<Engine>,
@@ -182,7 +178,7 @@ impl Appending {
                 if ending != Ending::Overrun {
                     self.digests.update(batch.pieces.clone(), batch.bytes).await?;
                     match writer.write_and_commit(batch.pieces).await {
-                        Err(full) if is_full(&full) => {
+                        Err(full) if full.is_full() => {
                             let left = (batch.bytes, full);
                             return Box::pin(self.keep_what_had_room(&progress, left, writer))
                                 .await;
@@ -195,7 +191,7 @@ impl Appending {
             let bytes = batch.bytes;
             let (written, next) = self.write_one(batch, gatherer, writer).await?;
             match written {
-                Err(full) if is_full(&full) => {
+                Err(full) if full.is_full() => {
                     let left = (bytes, full);
                     return Box::pin(self.keep_what_had_room(&progress, left, writer)).await;
                 }

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use super::append::is_full;
 use super::content::Content;
 use super::{Engine, Fault, random_id};
 use crate::protocol::digest::{Blake3Digest, RunningSha256};
@@ -14,12 +13,6 @@ use crate::protocol::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
 use crate::protocol::tree::Frontier;
 use crate::protocol::upload::{Kind, Upload};
 use crate::storage::StorageError;
-
-/// What a record takes beside its metadata, about.
-const RECORD_BYTES: u64 = 512;
-/// How often it lies on the disk, about: in the journal, in the journal's next base, and in sled, which
-/// took 2.2 times as much as the journal (5000 records of 0.4 KB, and of 4.4 KB).
-const COPIES: u64 = 4;
 
 impl Engine {
     /// Makes a new upload. When it has content, the record is saved with it, and at the latest at
@@ -76,12 +69,8 @@ impl Engine {
     /// Takes room for saving this upload once more, and tells what is left for its bytes. Without
     /// it, records would use up what is kept free, and nothing could be removed any more.
     pub(super) async fn take_room_for_record(&self, upload: &Upload) -> Result<u64, Fault> {
-        let metadata = u64::try_from(upload.metadata().as_str().len()).unwrap_or(u64::MAX);
-        let bytes = metadata.saturating_add(RECORD_BYTES).saturating_mul(COPIES);
-        self.data
-            .take_room(bytes)
-            .await
-            .map_err(|error| if is_full(&error) { Refusal::NoRoom.into() } else { error.into() })
+        let taken = self.data.take_room(self.records.room_of(upload)).await;
+        taken.map_err(|error| if error.is_full() { Refusal::NoRoom.into() } else { error.into() })
     }
 
     /// The upload that a client asks for, with the digests that are to be computed of it: those

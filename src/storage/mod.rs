@@ -92,6 +92,11 @@ pub trait RecordStore: Send + Sync + 'static {
 
     /// At most `max` records in the order of their ids, from the first one behind `after`.
     fn list(&self, after: Option<UploadId>, max: usize) -> StoreFuture<'_, Vec<Stored>>;
+
+    /// About how much of the data's room it takes to save a record once, in bytes.
+    fn room_of(&self, _upload: &Upload) -> u64 {
+        0
+    }
 }
 
 /// What is kept beside the bytes of an upload: one value of 32 bytes for each of its groups of
@@ -184,7 +189,9 @@ pub trait DataStore: Send + Sync + 'static {
     fn remove(&self, id: UploadId) -> StoreFuture<'_, ()>;
 
     /// The bytes that can still be stored.
-    fn room(&self) -> StoreFuture<'_, u64>;
+    fn room(&self) -> StoreFuture<'_, u64> {
+        self.take_room(0)
+    }
 
     /// Takes room for bytes that are to be stored beside the data, such as a record; how many can
     /// still be stored then.
@@ -291,6 +298,11 @@ impl From<io::Error> for Failure {
 }
 
 impl StorageError {
+    /// Whether no room was left.
+    pub fn is_full(&self) -> bool {
+        matches!(self.failure, Failure::Full(_))
+    }
+
     /// A failure while doing something to an upload.
     pub fn new(doing: &'static str, upload: Option<UploadId>, failure: Failure) -> Self {
         Self { doing, upload, failure }

@@ -165,7 +165,7 @@ impl Crew<'_> {
                 {
                     let most = self.refusals.most_more(shared.progress.bytes());
                     let most = most.min(max_connections - self.workers.len());
-                    if ramp.is_one_more(shared, most) {
+                    if ramp.grants_one(shared, most) {
                         self.spawn(None);
                     }
                 }
@@ -275,7 +275,7 @@ impl Ramp {
     }
 
     /// Whether to open another one now, where there may be so many more of them.
-    fn is_one_more(&mut self, shared: &Shared, most: usize) -> bool {
+    fn grants_one(&mut self, shared: &Shared, most: usize) -> bool {
         if self.due == 0 {
             self.due = self.look(shared).min(most);
             let shares = u32::try_from(self.due).unwrap_or(u32::MAX).saturating_add(1);

@@ -195,4 +195,6 @@ pub(super) async fn there_is_room<P: DataPlace>() {
     let mut place = P::default();
     let store = place.data();
     assert!(store.room().await.unwrap() > 0);
+    assert!(store.take_room(1).await.unwrap() > 0);
+    assert!(store.take_room(u64::MAX).await.unwrap_err().is_full());
 }

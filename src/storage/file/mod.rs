@@ -80,14 +80,15 @@ impl FileStore {
         min_free_bytes: u64,
     ) -> Result<Self, StorageError> {
         let beside = [folder.records(), folder.journal()];
-        Self::open_at(folder.uploads(), beside, folder.pace(), (durability, min_free_bytes))
+        Self::open_at(folder.uploads(), beside, folder.pace(), durability, min_free_bytes)
     }
 
     fn open_at(
         folder: PathBuf,
         beside: [PathBuf; 2],
         pace: Arc<Pace>,
-        (durability, min_free_bytes): (Durability, u64),
+        durability: Durability,
+        min_free_bytes: u64,
     ) -> Result<Self, StorageError> {
         let made = make_folders(&folder, durability);
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
@@ -134,29 +135,18 @@ impl Shared {
         self.shard(id).join(id.to_string())
     }
 
-    /// As [`Self::take_room`], if it was looked not long ago, there is enough and nobody looks now.
-    fn take_recent_room(&self, bytes: u64) -> Option<u64> {
-        let mut room = self.room.try_lock()?;
-        let (_, room) = room.as_mut().filter(|(at, _)| at.elapsed() < ROOM_AGE)?;
-        *room = room.checked_sub(bytes)?;
-        Some(*room)
-    }
-
     /// Takes room for bytes, unless there is too little; what is left then. What all writers take
     /// between two looks counts, or together they would use up what has to stay free. Blocks.
     fn take_room(&self, bytes: u64) -> io::Result<u64> {
         let mut room = self.room.lock();
-        let known = room.filter(|(at, _)| at.elapsed() < ROOM_AGE);
-        // More may be taken than is used.
-        let is_enough =
-            |(at, left): &(Instant, u64)| *left >= bytes || at.elapsed() < LEAST_ROOM_AGE;
-        let (at, left) = match known.filter(is_enough) {
-            Some(known) => known,
-            None => (Instant::now(), self.look_at_room()?),
-        };
-        let taken = left.checked_sub(bytes);
-        *room = Some((at, taken.unwrap_or(left)));
-        taken.ok_or_else(|| io::ErrorKind::StorageFull.into())
+        if let Some(left) = take(&mut room, bytes) {
+            return Ok(left);
+        }
+        // More may have been taken than was used.
+        if room.is_none_or(|(at, _)| at.elapsed() >= LEAST_ROOM_AGE) {
+            *room = Some((Instant::now(), self.look_at_room()?));
+        }
+        take(&mut room, bytes).ok_or_else(|| io::ErrorKind::StorageFull.into())
     }
 
     /// What may still be written. Blocks.
@@ -166,6 +156,14 @@ impl Shared {
         let beside: u64 = self.beside.iter().map(|folder| bytes_in(folder)).sum();
         Ok(free.saturating_sub(self.min_free_bytes).saturating_sub(beside))
     }
+}
+
+/// Takes bytes of the room that was found, if that is not long ago and there is enough; what is
+/// left.
+fn take(room: &mut Option<(Instant, u64)>, bytes: u64) -> Option<u64> {
+    let (_, left) = room.as_mut().filter(|(at, _)| at.elapsed() < ROOM_AGE)?;
+    *left = left.checked_sub(bytes)?;
+    Some(*left)
 }
 
 /// The bytes of the files in a folder. Those that go meanwhile, as the journal's do, take none.
@@ -242,12 +240,9 @@ impl DataStore for FileStore {
         }))
     }
 
-    fn room(&self) -> StoreFuture<'_, u64> {
-        self.take_room(0)
-    }
-
     fn take_room(&self, bytes: u64) -> StoreFuture<'_, u64> {
-        if let Some(left) = self.shared.take_recent_room(bytes) {
+        let recent = self.shared.room.try_lock().and_then(|mut room| take(&mut room, bytes));
+        if let Some(left) = recent {
             return Box::pin(async move { Ok(left) });
         }
         let shared = Arc::clone(&self.shared);

@@ -10,7 +10,7 @@ fn id() -> UploadId {
 }
 
 fn open(folder: &Path) -> Result<FileStore, StorageError> {
-    FileStore::open_at(folder.into(), Default::default(), Arc::default(), (Durability::Process, 0))
+    FileStore::open_at(folder.into(), Default::default(), Arc::default(), Durability::Process, 0)
 }
 
 async fn write(store: &FileStore, offset: u64, bytes: Vec<u8>) -> Result<(), StorageError> {
@@ -126,7 +126,8 @@ async fn not_every_upload_that_trickles_holds_a_file_open() {
         folder.path().join("data"),
         Default::default(),
         Arc::default(),
-        (Durability::PowerLoss, 0),
+        Durability::PowerLoss,
+        0,
     )
     .unwrap();
     let ids = (0..400_u16).map(|number| {

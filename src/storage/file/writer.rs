@@ -184,7 +184,7 @@ impl Work {
         // Uploads are often read at once, by what looks for viruses or makes pictures smaller.
         let write = |_left| write_all_at(&open.file, &pieces, self.end, Cached::Kept).map(|_| ());
         let written = taken.and_then(write).map_err(io);
-        self.lacked_room = matches!(&written, Err(StorageError { failure: Failure::Full(_), .. }));
+        self.lacked_room = written.as_ref().is_err_and(StorageError::is_full);
         written?;
         self.end = self.end.saturating_add(bytes);
         self.needs_sync = true;

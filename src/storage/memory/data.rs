@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Machine, MemoryStore, Operation, Stop};
+use super::{Fault, Machine, MemoryStore, Operation, Stop};
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Placement;
 use crate::storage::{DataReader, DataStore, DataWriter, Failure, List, StorageError, StoreFuture};
@@ -125,21 +125,13 @@ impl DataStore for MemoryStore {
         }))
     }
 
-    fn room(&self) -> StoreFuture<'_, u64> {
-        Box::pin(self.call(
-            Operation::Room,
-            "looking at the free space",
-            None,
-            |machine, entered| {
-                entered?;
-                Ok(machine.room)
-            },
-        ))
-    }
-
-    /// What is beside the data takes none of its room here.
-    fn take_room(&self, _: u64) -> StoreFuture<'_, u64> {
-        self.room()
+    fn take_room(&self, bytes: u64) -> StoreFuture<'_, u64> {
+        let doing = "looking at the free space";
+        Box::pin(self.call(Operation::Room, doing, None, move |machine, entered| {
+            entered?;
+            machine.room = machine.room.checked_sub(bytes).ok_or_else(|| Fault::Full.failure())?;
+            Ok(machine.room)
+        }))
     }
 }
 
@@ -201,7 +193,7 @@ impl MemoryWriter {
             return Err(StorageError::new(doing, Some(self.id), Failure::Closed));
         }
         let done = self.store.call(operation, doing, Some(self.id), work).await;
-        let lacked_room = matches!(&done, Err(StorageError { failure: Failure::Full(_), .. }));
+        let lacked_room = done.as_ref().is_err_and(StorageError::is_full);
         self.is_usable = done.is_ok() || (lacked_room && operation == Operation::Write);
         done
     }

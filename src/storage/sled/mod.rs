@@ -2,15 +2,13 @@
 //!
 //! What sled 0.34.7 does wrong, and what is done about it here:
 //!
-//! - Seven or more `flush_async` at once hang for ever, and `flush` ends in `sync_file_range`,
-//!   which
-//!   the loss of power can undo. So no save rests on it: one thread takes the saves that wait, appends
-//!   them to the journal, which is synced once for all (group commit). sled follows it, and is flushed,
-//!   in the background. A base of the journal is what sled tells, though: from then
-//!   on the older records are those that it had.
+//! - Seven or more `flush_async` at once hang for ever, and `flush` ends in `sync_file_range`, which
+//!   the loss of power can undo. So no save rests on it: one thread takes the saves that wait,
+//!   appends them to the journal, which is synced once for all (group commit). sled follows it, and
+//!   is flushed, in the background. A base of the journal is what sled tells, though: from then on
+//!   the older records are those that it had.
 //! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or
-//!   brought
-//!   up to the journal, when it is opened (`recover`).
+//!   brought up to the journal, when it is opened (`recover`).
 //! - Opening and reading panic on some damage. That is caught and told as an error.
 //! - It cannot be opened on a full disk. Some room is kept for that.
 
@@ -55,6 +53,12 @@ use crate::protocol::upload::Upload;
 
 /// The saves that may wait for the thread that writes; further ones wait to be taken in.
 const QUEUE: usize = 1024;
+
+/// What a record takes in the journal beside its metadata, about.
+const RECORD_BYTES: u64 = 512;
+/// How often it lies on the disk, about: in the journal, in the journal's next base, and in sled, which
+/// took 2.2 times as much as the journal (5000 records of 0.4 KB, and of 4.4 KB).
+const COPIES: u64 = 4;
 
 /// What is known of records without the database.
 #[derive(Default)]
@@ -221,6 +225,11 @@ impl Drop for SledStore {
 }
 
 impl RecordStore for SledStore {
+    fn room_of(&self, upload: &Upload) -> u64 {
+        let metadata = u64::try_from(upload.metadata().as_str().len()).unwrap_or(u64::MAX);
+        metadata.saturating_add(RECORD_BYTES).saturating_mul(COPIES)
+    }
+
     fn load(&self, id: UploadId) -> StoreFuture<'_, Option<Stored>> {
         if let Some(known) = self.known.find(id) {
             return Box::pin(async { Ok(known) });
