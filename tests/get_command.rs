@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::TestServer;
 use liar::get::{assert_same, pattern};
 use liar::run::{errors, run, run_with};
-use liar::{Act, Liar, bare, head, serve, slowly};
+use liar::{Act, Asked, Liar, bare, head, serve, slowly};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
@@ -218,6 +218,29 @@ async fn the_proxy_of_the_environment_is_used() {
     let variables = [("http_proxy", &*proxy.url("")), ("no_proxy", "127.0.0.1")];
     let output = run_with(folder.path(), &variables, &["get", &direct.url("/z")]).await;
     assert!(output.status.success(), "{}", errors(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_fields_go_with_each_request_and_secrets_only_where_they_were_meant_for() {
+    let file = pattern(3 * MIB, 6);
+    let served = file.clone();
+    let fields = "ETag: \"a\"\r\n";
+    let act = move |asked: &Asked| slowly(serve(asked, &served, fields), Duration::from_millis(50));
+    let other = Liar::start(act).await;
+    let there = format!("Location: {}\r\n", other.url("/x"));
+    let server = Liar::start(move |_| bare("302 Found", &there)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let given = ["get", "--header", "Authorization: Bearer secret", "--header", "X-Shown: yes"];
+    let output = run(folder.path(), &[&given[..], &[&server.url("/x")]].concat()).await;
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_same(&fs::read(folder.path().join("x")).unwrap(), &file);
+    let (asked, elsewhere) = (server.asked(), other.asked());
+    assert!(asked.iter().all(|asked| asked.field("authorization") == "Bearer secret"));
+    assert!(asked.iter().chain(&elsewhere).all(|asked| asked.field("x-shown") == "yes"));
+    assert!(elsewhere.len() > 1, "it came over one connection");
+    assert!(elsewhere.iter().all(|asked| asked.field("authorization").is_empty()));
+    let output = run(folder.path(), &["get", "--header", "no field", &server.url("/x")]).await;
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
