@@ -15,6 +15,7 @@ mod handle;
 mod interim;
 mod location;
 mod metalink;
+mod receive;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -38,6 +39,7 @@ use self::again::polled_again;
 use self::handle::Handler;
 use self::interim::{InterimLine, InterimStream};
 use self::location::Locations;
+use self::receive::{ReceivingStream, Unwatched};
 use crate::engine::Engine;
 use crate::settings::Settings;
 
@@ -81,6 +83,7 @@ struct Serving {
     handler: Arc<Handler>,
     builders: Arc<Builders>,
     permits: Arc<Semaphore>,
+    unwatched: Unwatched,
     /// Tells the connections to end with the requests that are under way.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -99,7 +102,7 @@ impl Serving {
             .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
-            .max_buf_size(options.max_header_bytes);
+            .max_buf_size(options.max_header_bytes.max(receive::MOST_BYTES));
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -121,6 +124,7 @@ impl Serving {
                 of_both: builder,
             }),
             permits: Arc::new(Semaphore::new(options.max_connections)),
+            unwatched: Unwatched::default(),
             closing: CancellationToken::new(),
             tasks,
             header_timeout: options.header_timeout,
@@ -163,6 +167,7 @@ impl Serving {
         });
         let accepted = Instant::now();
         let (builders, closing) = (Arc::clone(&self.builders), self.closing.clone());
+        let unwatched = self.unwatched.clone();
         let (first, unread) = (self.header_timeout, self.idle_timeout);
         // The end of an answer may still be on its way.
         let idle = first.max(unread);
@@ -176,6 +181,7 @@ impl Serving {
             // The peer has this long for its first request as a whole.
             let first = first.saturating_sub(accepted.elapsed()).max(LEAST_PATIENCE);
             // A peer that does not read what it asked for must not hold what is kept for it.
+            let stream = ReceivingStream::new(stream, unwatched);
             let stream = InterimStream::new(stream, interim_line);
             let mut stream = Box::pin(TimeoutStream::new(stream));
             stream.as_mut().set_write_timeout_pinned(Some(unread));

@@ -1,0 +1,347 @@
+//! Reads a connection whose bytes come faster than they can be taken.
+//!
+//! tokio's reactor is woken for each segment that comes, and sleeps in another thread than the one that
+//! is busy with the bytes before it: for a GiB from the same machine 3000 to 5500 changes of context, which
+//! tell a reader what it finds out anyway. So after a few reads that took much and waited for nothing,
+//! the reactor no longer watches the connection, until a read would have to wait. Meanwhile much is read at
+//! once: each read opens the window that the peer sends into, and wakes it. The more such connections there
+//! are, the less each of them reads, so that their buffers stay few.
+//!
+//! 1 GiB in one PATCH takes 0.75 s of processor time a GB with reads of 128 KiB, 0.72 with 256 KiB, 0.64
+//! without the reactor as well, and nginx 0.50 (`perf`, 8 turns, without the copy to the page cache).
+
+use std::io::{self, IoSlice, Write as _};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The most that is read at once, in bytes: what the engine writes at once.
+pub(super) const MOST_BYTES: usize = 256 << 10;
+/// The least, in bytes, however many connections are read at the same time.
+const LEAST_BYTES: usize = 16 << 10;
+/// What all of them read at once together, in bytes. hyper's buffers take up to six times that: two for what
+/// was read before, each up to twice as large as what is in it.
+const ALL_BYTES: usize = 4 << 20;
+/// The most that is read at once while the reactor watches: just too little for hyper to make its buffer
+/// larger than 128 KiB.
+const WATCHED_BYTES: usize = (128 << 10) - 1;
+/// What a read takes at least that counts as much, in bytes.
+const MUCH_BYTES: usize = 64 << 10;
+/// So many of those in a row, and the reactor is left alone.
+const READS: u32 = 4;
+
+/// How many connections are read without the reactor.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unwatched(Arc<AtomicUsize>);
+
+/// The place of one among them.
+#[derive(Debug)]
+struct Place(Unwatched);
+
+impl Unwatched {
+    fn join(&self) -> Place {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Place(self.clone())
+    }
+}
+
+impl Place {
+    /// The bytes that one of them may read at once.
+    fn share(&self) -> usize {
+        let all = self.0.0.load(Ordering::Relaxed).max(1);
+        (ALL_BYTES / all - 1).clamp(LEAST_BYTES, MOST_BYTES)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct ReceivingStream {
+    socket: Socket,
+    unwatched: Unwatched,
+    /// The reads in a row that took much and waited for nothing.
+    reads: u32,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Watched(TcpStream),
+    Unwatched(std::net::TcpStream, Place),
+    /// The reactor did not take it back.
+    Lost,
+}
+
+impl ReceivingStream {
+    pub(super) fn new(stream: TcpStream, unwatched: Unwatched) -> Self {
+        Self { socket: Socket::Watched(stream), unwatched, reads: 0 }
+    }
+
+    /// The connection, with a reactor that tells when it can be read or written.
+    fn watched(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        if let Socket::Unwatched(..) = self.socket
+            && let Socket::Unwatched(stream, _) = std::mem::replace(&mut self.socket, Socket::Lost)
+        {
+            self.reads = 0;
+            self.socket = Socket::Watched(TcpStream::from_std(stream)?);
+        }
+        match &mut self.socket {
+            Socket::Watched(stream) => Ok(Pin::new(stream)),
+            Socket::Unwatched(..) | Socket::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Takes the connection from the reactor when it is worth it. Nobody waits for it now.
+    fn note_read(&mut self, bytes: usize) -> io::Result<()> {
+        self.reads = if bytes < MUCH_BYTES { 0 } else { self.reads + 1 };
+        if self.reads >= READS
+            && let Socket::Watched(stream) = std::mem::replace(&mut self.socket, Socket::Lost)
+        {
+            self.socket = Socket::Unwatched(stream.into_std()?, self.unwatched.join());
+        }
+        Ok(())
+    }
+
+    /// What writing without waiting gives, where that can be tried; `None` when it would wait.
+    fn try_write(
+        &mut self,
+        write: impl FnOnce(&mut std::net::TcpStream) -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let Socket::Unwatched(stream, _) = &mut self.socket else { return None };
+        match write(stream) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            written => Some(written),
+        }
+    }
+}
+
+impl AsyncRead for ReceivingStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Socket::Unwatched(stream, place) = &self.socket {
+            match read(stream, buffer, place.share()) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                read => return Poll::Ready(read.map_err(io::Error::from)),
+            }
+        }
+        let stream = self.watched()?;
+        let before = buffer.filled().len();
+        let read = loop {
+            if stream.poll_read_ready(context)?.is_pending() {
+                self.reads = 0;
+                return Poll::Pending;
+            }
+            match stream.try_io(Interest::READABLE, || Ok(read(&*stream, buffer, WATCHED_BYTES)?)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => break read,
+            }
+        };
+        read?;
+        Poll::Ready(self.note_read(buffer.filled().len() - before))
+    }
+}
+
+impl AsyncWrite for ReceivingStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_write(|stream| stream.write(bytes)) {
+            Some(written) => Poll::Ready(written),
+            None => self.watched()?.poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_write(|stream| stream.write_vectored(pieces)) {
+            Some(written) => Poll::Ready(written),
+            None => self.watched()?.poll_write_vectored(context, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket has nothing to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watched()?.poll_shutdown(context)
+    }
+}
+
+/// Reads without waiting, at most so many bytes. To make the buffer's memory zero first would be one
+/// more pass over it.
+#[allow(unsafe_code)]
+fn read(stream: impl AsFd, buffer: &mut ReadBuf<'_>, most_bytes: usize) -> Result<(), Errno> {
+    // SAFETY: nothing makes bytes of it uninitialized again.
+    let unfilled = unsafe { buffer.unfilled_mut() };
+    let bytes = unfilled.len().min(most_bytes);
+    let (read, _) = rustix::io::read(stream, &mut unfilled[..bytes])?;
+    let bytes = read.len();
+    // SAFETY: these are initialized, as their type said.
+    unsafe { buffer.assume_init(bytes) };
+    buffer.advance(bytes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    async fn pair(unwatched: &Unwatched) -> (ReceivingStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (ReceivingStream::new(listener.accept().await.unwrap().0, unwatched.clone()), far)
+    }
+
+    fn count(unwatched: &Unwatched) -> usize {
+        unwatched.0.load(Ordering::Relaxed)
+    }
+
+    /// The byte at this offset of what the far end sends.
+    fn byte_at(offset: usize) -> u8 {
+        u8::try_from(offset % 251).unwrap()
+    }
+
+    /// Reads this many bytes and checks them; returns how many connections were unwatched at the most.
+    async fn read_all(near: &mut ReceivingStream, bytes: usize, unwatched: &Unwatched) -> usize {
+        let (mut came, mut most, mut buffer) = (0, 0, vec![0; 300 << 10]);
+        while came < bytes {
+            let read = timeout(PATIENCE, near.read(&mut buffer)).await.unwrap().unwrap();
+            assert!(read > 0, "the end after {came} bytes");
+            let is_right = |(place, byte): (usize, &u8)| *byte == byte_at(came + place);
+            assert!(buffer[..read].iter().enumerate().all(is_right), "at {came}");
+            came += read;
+            most = most.max(count(unwatched));
+        }
+        assert_eq!(came, bytes);
+        most
+    }
+
+    /// As after reads that took much.
+    async fn unwatched_pair(unwatched: &Unwatched) -> (ReceivingStream, TcpStream) {
+        let (mut near, far) = pair(unwatched).await;
+        for _ in 0..READS {
+            assert_eq!(count(unwatched), 0);
+            near.note_read(MUCH_BYTES).unwrap();
+        }
+        assert_eq!(count(unwatched), 1);
+        (near, far)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn all_bytes_come_in_order_whether_the_reactor_watches_or_not() {
+        let unwatched = Unwatched::default();
+        let (mut near, mut far) = pair(&unwatched).await;
+        const BYTES: usize = 64 << 20;
+        let sending = tokio::spawn(async move {
+            let (mut sent, mut pieces) = (0, 0);
+            while sent < BYTES {
+                // Stretches of large pieces, with small ones and pauses between them.
+                let bytes = if pieces % 40 < 32 { 512 << 10 } else { 10 }.min(BYTES - sent);
+                let piece: Vec<u8> = (sent..sent + bytes).map(byte_at).collect();
+                far.write_all(&piece).await.unwrap();
+                (sent, pieces) = (sent + bytes, pieces + 1);
+                if pieces % 40 > 30 {
+                    sleep(Duration::from_millis(2)).await;
+                }
+            }
+            far
+        });
+        let most = read_all(&mut near, BYTES, &unwatched).await;
+        assert_eq!(most, 1, "the reactor was never left alone");
+        // A read that waits is told when something comes, and of the end.
+        let mut far = sending.await.unwrap();
+        let mut byte = [0];
+        assert!(timeout(Duration::from_millis(20), near.read(&mut byte)).await.is_err());
+        assert_eq!(count(&unwatched), 0, "it waits without the reactor");
+        far.write_all(b"x").await.unwrap();
+        assert_eq!(timeout(PATIENCE, near.read(&mut byte)).await.unwrap().unwrap(), 1);
+        drop(far);
+        assert_eq!(timeout(PATIENCE, near.read(&mut byte)).await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_meanwhile_waits_for_a_peer_that_does_not_read() {
+        let unwatched = Unwatched::default();
+        let (mut near, mut far) = unwatched_pair(&unwatched).await;
+        const ANSWER: usize = 32 << 20;
+        let answering = tokio::spawn(async move {
+            let answer: Vec<u8> = (0..ANSWER).map(byte_at).collect();
+            near.write_all(&answer).await.unwrap();
+            near
+        });
+        sleep(Duration::from_millis(20)).await;
+        assert!(!answering.is_finished(), "more was written than any system keeps");
+        assert_eq!(count(&unwatched), 0, "it waits without the reactor");
+        let mut answer = vec![0; ANSWER];
+        timeout(PATIENCE, far.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.iter().enumerate().all(|(place, byte)| *byte == byte_at(place)));
+        let mut near = answering.await.unwrap();
+        near.shutdown().await.unwrap();
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_dropped_or_reset_gives_its_place_back() {
+        let unwatched = Unwatched::default();
+        for is_reset in [false, true] {
+            let (mut near, far) = unwatched_pair(&unwatched).await;
+            if is_reset {
+                // Closing on unread bytes resets.
+                near.write_all(b"unread").await.unwrap();
+                far.readable().await.unwrap();
+                drop(far);
+                let failed = timeout(PATIENCE, near.read(&mut [0])).await.unwrap().unwrap_err();
+                assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
+            }
+            drop(near);
+            assert_eq!(count(&unwatched), 0);
+        }
+    }
+
+    #[test]
+    fn many_read_less_each() {
+        let unwatched = Unwatched::default();
+        let mut places = vec![unwatched.join()];
+        assert_eq!(places[0].share(), MOST_BYTES);
+        for count in [64, 1000] {
+            places.resize_with(count, || unwatched.join());
+            let share = places[0].share();
+            assert!((LEAST_BYTES..MOST_BYTES).contains(&share), "{share}");
+            assert!(share == LEAST_BYTES || share * count <= ALL_BYTES, "{share}");
+        }
+        drop(places);
+        assert_eq!(count(&unwatched), 0);
+    }
+}
