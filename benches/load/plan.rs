@@ -12,6 +12,13 @@ use Kind::{AsPeers, Bare, Default, Nginx, Node};
 /// What an upload may cost in s/GB, and what it cost nginx on the machine that this is from.
 const CPU_PER_GB: f64 = 0.40;
 const NGINX_CPU_PER_GB: f64 = 0.31;
+/// The same of a read, and what it cost nginx there: the whole file, and ranges.
+const READ_CPU_PER_GB: f64 = 0.25;
+const NGINX_GET_CPU_PER_GB: f64 = 0.05;
+const NGINX_RANGE_CPU_PER_GB: f64 = 0.06;
+/// The same of an append of 256 KiB in µs, and what it cost `@tus/server` there (9.31 s/GB).
+const APPEND_CPU_US: f64 = 160.0;
+const NODE_APPEND_CPU_US: f64 = 2441.0;
 
 /// Where the data of a scenario lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +149,11 @@ fn large() -> Vec<Scenario> {
         .map(|(kind, work)| chunked(kind, work))
         .into();
     let mut goals = both_modes(&[(Node, 5.0)], 0.6);
-    goals.push(at_most(AsPeers, Measure::CpuUs, 160.0));
-    goals.push(at_most(Default, Measure::CpuUs, 160.0 / 0.6));
+    for (kind, rate) in [(AsPeers, 1.0), (Default, 0.6)] {
+        goals.push(at_most(kind, Measure::CpuUs, APPEND_CPU_US / rate));
+        let most = APPEND_CPU_US / NODE_APPEND_CPU_US / rate;
+        goals.push(share(kind, Measure::CpuUs, Node, most));
+    }
     let chunked_256 = Scenario {
         name: "chunked-256k",
         title: "one upload of 128 MiB in PATCHes of 256 KiB",
@@ -175,10 +185,14 @@ fn reads() -> Vec<Scenario> {
         head_goals.push(at_most(mode, Measure::P99Ms, 1.0));
     }
     let read = |clients, is_ranged| Work::Read { clients, mib: 1024, is_ranged };
-    let read_goals = |least| {
-        let rates = modes.map(|mode| ratio(mode, Measure::MbPerS, Nginx, least));
-        let costs = modes.map(|mode| at_most(mode, Measure::CpuPerGb, 0.25));
-        rates.into_iter().chain(costs).collect::<Vec<_>>()
+    let read_goals = |least, nginx_cpu_per_gb| {
+        let mut goals = Vec::from(modes.map(|mode| ratio(mode, Measure::MbPerS, Nginx, least)));
+        for mode in modes {
+            goals.push(at_most(mode, Measure::CpuPerGb, READ_CPU_PER_GB));
+            let most = READ_CPU_PER_GB / nginx_cpu_per_gb;
+            goals.push(share(mode, Measure::CpuPerGb, Nginx, most));
+        }
+        goals
     };
     let scenario =
         |name, title, place, rivals, goals| Scenario { name, title, place, rivals, goals };
@@ -192,7 +206,7 @@ fn reads() -> Vec<Scenario> {
             "one GET of 1 GiB",
             Place::Disk,
             same(&kinds, read(1, false)),
-            read_goals(0.85),
+            read_goals(0.85, NGINX_GET_CPU_PER_GB),
         ),
         // @tus/server knows no ranges.
         scenario(
@@ -200,7 +214,7 @@ fn reads() -> Vec<Scenario> {
             ranged,
             Place::Disk,
             same(&[AsPeers, Default, Nginx], read(8, true)),
-            read_goals(0.63),
+            read_goals(0.63, NGINX_RANGE_CPU_PER_GB),
         ),
     ]
 }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -132,25 +133,37 @@ impl AsyncRead for ReceivingStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if let Socket::Unwatched(stream, place) = &self.socket {
-            match read(stream, buffer, place.share()) {
+            match receive(stream, buffer, place.share()) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                read => return Poll::Ready(read.map_err(io::Error::from)),
+                received => return Poll::Ready(received.map(drop).map_err(io::Error::from)),
             }
         }
         let stream = self.watched()?;
-        let before = buffer.filled().len();
-        let read = loop {
+        let asked = buffer.remaining().min(WATCHED_BYTES);
+        loop {
             if stream.poll_read_ready(context)?.is_pending() {
                 self.reads = 0;
                 return Poll::Pending;
             }
-            match stream.try_io(Interest::READABLE, || Ok(read(&*stream, buffer, WATCHED_BYTES)?)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => break read,
+            let mut received = Err(Errno::INTR);
+            // What this returns is for the reactor; what came is in `received`.
+            let _emptied = stream.try_io(Interest::READABLE, || {
+                received = receive(&*stream, buffer, WATCHED_BYTES);
+                match received {
+                    // Less than was asked for shows that nothing is left (epoll(7), question 9).
+                    Ok(bytes) if 0 < bytes && bytes < asked => {
+                        Err(io::ErrorKind::WouldBlock.into())
+                    }
+                    Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+                    Ok(_) | Err(_) => Ok(()),
+                }
+            });
+            match received {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok(bytes) => return Poll::Ready(self.note_read(bytes)),
             }
-        };
-        read?;
-        Poll::Ready(self.note_read(buffer.filled().len() - before))
+        }
     }
 }
 
@@ -191,19 +204,19 @@ impl AsyncWrite for ReceivingStream {
     }
 }
 
-/// Reads without waiting, at most so many bytes. To make the buffer's memory zero first would be one
-/// more pass over it.
+/// Takes what is there, at most so many bytes, and tells how many. To make the buffer's memory zero first
+/// would be one more pass over it.
 #[allow(unsafe_code)]
-fn read(stream: impl AsFd, buffer: &mut ReadBuf<'_>, most_bytes: usize) -> Result<(), Errno> {
+fn receive(stream: impl AsFd, buffer: &mut ReadBuf<'_>, most_bytes: usize) -> Result<usize, Errno> {
     // SAFETY: nothing makes bytes of it uninitialized again.
     let unfilled = unsafe { buffer.unfilled_mut() };
-    let bytes = unfilled.len().min(most_bytes);
-    let (read, _) = rustix::io::read(stream, &mut unfilled[..bytes])?;
-    let bytes = read.len();
+    let asked = unfilled.len().min(most_bytes);
+    let ((received, _), _) = recv(stream, &mut unfilled[..asked], RecvFlags::empty())?;
+    let bytes = received.len();
     // SAFETY: these are initialized, as their type said.
     unsafe { buffer.assume_init(bytes) };
     buffer.advance(bytes);
-    Ok(())
+    Ok(bytes)
 }
 
 #[cfg(test)]
