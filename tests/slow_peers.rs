@@ -139,6 +139,14 @@ async fn a_head_or_metadata_that_is_too_large_is_refused() {
         let fields = format!("X-Long: {}\r\n", "x".repeat(bytes));
         assert_eq!(server.request("OPTIONS", "/files/", &fields, b"").await.status, 431, "{bytes}");
     }
+    let mut unfinished = server.connect().await;
+    let head =
+        format!("OPTIONS /files/ HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(9000));
+    unfinished.send(&head).await;
+    let answered = tokio::time::timeout(SHORT, unfinished.answer("OPTIONS")).await;
+    assert_eq!(answered.expect("it is not waited for").status, 431);
+    let fields = format!("X-Long:{}x\r\n", " ".repeat(9000));
+    assert_eq!(server.request("OPTIONS", "/files/", &fields, b"").await.status, 431, "spaces");
     let fields = format!("X-Long: {}\r\n", "x".repeat(8000));
     assert_eq!(server.request("OPTIONS", "/files/", &fields, b"").await.status, 200);
     let metadata = format!("{TUS}Upload-Length: 1\r\nUpload-Metadata: a {}\r\n", "A".repeat(1000));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
 use tokio_util::task::TaskTracker;
@@ -67,10 +67,6 @@ impl Handler {
                 let problem = "has to stand in every request, once (RFC 9112 §3.2)";
                 let refusal = Refusal::malformed("Host", problem);
                 tell_fault(&refusal.into(), Dialect::Unmarked, self.engine.limits())
-            }
-            _ if head_bytes(&parts) > self.patience.max_header_bytes => {
-                let message = "The head of the request is larger than is taken here";
-                plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
             }
             _ if has_strange_coding(&parts.headers) => {
                 let message = "Transfer-Encoding can only be chunked here";
@@ -250,17 +246,6 @@ fn detach(parts: &mut Parts) {
 fn has_one_host(parts: &Parts) -> bool {
     let hosts = parts.headers.get_all(HOST).iter().count();
     hosts == 1 || (hosts == 0 && parts.version != Version::HTTP_11)
-}
-
-/// The bytes of the first line and of all header fields, as they are usually written. What the buffer for
-/// reading does not hold never comes here.
-fn head_bytes(parts: &Parts) -> usize {
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let line = parts.method.as_str().len() + target + " HTTP/1.1\r\n ".len();
-    let field = |(name, value): (&HeaderName, &HeaderValue)| {
-        name.as_str().len() + value.len() + ": \r\n".len()
-    };
-    line + parts.headers.iter().map(field).sum::<usize>() + "\r\n".len()
 }
 
 /// RFC 9112 §6.1: content in a coding that is not undone here would be stored as it is.

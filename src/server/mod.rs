@@ -18,15 +18,18 @@ mod metalink;
 mod receive;
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
@@ -39,9 +42,9 @@ use self::again::polled_again;
 use self::handle::Handler;
 use self::interim::{InterimLine, InterimStream};
 use self::location::Locations;
-use self::receive::{ReceivingStream, Unwatched};
+use self::receive::ReceivingStream;
 use crate::engine::Engine;
-use crate::settings::Settings;
+use crate::settings::{Connections, Settings};
 
 /// What one HTTP/2 stream may send before it is read, in bytes: the default of 64 KiB makes
 /// uploads slow on long lines.
@@ -83,7 +86,8 @@ struct Serving {
     handler: Arc<Handler>,
     builders: Arc<Builders>,
     permits: Arc<Semaphore>,
-    unwatched: Unwatched,
+    /// The connections that are read much at once.
+    large: Arc<Semaphore>,
     /// Tells the connections to end with the requests that are under way.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -95,20 +99,6 @@ struct Serving {
 impl Serving {
     fn new(engine: Arc<Engine>, settings: &Settings) -> Self {
         let options = Arc::new(settings.connections.clone());
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            // A client that sent all and went away: its content is still to be taken.
-            .half_close(true)
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.header_timeout)
-            .max_buf_size(options.max_header_bytes.max(receive::MOST_BYTES));
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX));
         let tasks = TaskTracker::new();
         let handler = Arc::new(Handler {
             engine,
@@ -119,12 +109,9 @@ impl Serving {
         });
         Self {
             handler,
-            builders: Arc::new(Builders {
-                of_http1: builder.clone().http1_only(),
-                of_both: builder,
-            }),
+            builders: Arc::new(Builders::new(&options)),
             permits: Arc::new(Semaphore::new(options.max_connections)),
-            unwatched: Unwatched::default(),
+            large: Arc::new(Semaphore::new(receive::MOST_LARGE)),
             closing: CancellationToken::new(),
             tasks,
             header_timeout: options.header_timeout,
@@ -167,40 +154,32 @@ impl Serving {
         });
         let accepted = Instant::now();
         let (builders, closing) = (Arc::clone(&self.builders), self.closing.clone());
-        let unwatched = self.unwatched.clone();
+        let large = Arc::clone(&self.large);
         let (first, unread) = (self.header_timeout, self.idle_timeout);
         // The end of an answer may still be on its way.
         let idle = first.max(unread);
         self.tasks.spawn(async move {
             let _permit = permit;
-            let builder = tokio::select! {
-                builder = builders.fitting(&stream) => builder,
+            let is_http1 = tokio::select! {
+                is_http1 = begins_as_http1(&stream) => is_http1,
                 () = closing.cancelled() => return,
                 () = sleep(first) => return,
             };
             // The peer has this long for its first request as a whole.
             let first = first.saturating_sub(accepted.elapsed()).max(LEAST_PATIENCE);
             // A peer that does not read what it asked for must not hold what is kept for it.
-            let stream = ReceivingStream::new(stream, unwatched);
+            let stream = ReceivingStream::new(stream, large);
             let stream = InterimStream::new(stream, interim_line);
             let mut stream = Box::pin(TimeoutStream::new(stream));
             stream.as_mut().set_write_timeout_pinned(Some(unread));
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-            // hyper's own timeout covers neither the bytes that tell the version of HTTP nor
-            // HTTP/2.
-            tokio::select! {
-                ended = polled_again(connection.as_mut()) => return log_end(ended),
-                () = closing.cancelled() => {}
-                rest = activity.ends(first, idle, unread) => {
-                    if rest == Rest::Stalled {
-                        return;
-                    }
-                }
-            }
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => log_end(ended),
-                _ = activity.ends(FAREWELL, FAREWELL, unread) => {}
+            let stream = TokioIo::new(stream);
+            let ends = Ends { activity, closing, first, idle, unread };
+            if is_http1 {
+                let connection = builders.of_http1.serve_connection(stream, service);
+                Box::pin(ends.see_through(connection)).await;
+            } else {
+                let connection = builders.of_both.serve_connection(stream, service);
+                Box::pin(ends.see_through(connection)).await;
             }
         });
     }
@@ -219,31 +198,88 @@ impl Serving {
     }
 }
 
-/// How connections are served.
-struct Builders {
-    of_http1: auto::Builder<TokioExecutor>,
-    of_both: auto::Builder<TokioExecutor>,
+/// What ends a connection besides its peer.
+struct Ends {
+    activity: Arc<Activity>,
+    closing: CancellationToken,
+    /// How long the peer has for its first request, and for the next one.
+    first: Duration,
+    idle: Duration,
+    /// How long a peer may leave an answer unread.
+    unread: Duration,
 }
 
-impl Builders {
-    /// The one for a peer that begins like this; its bytes are left to be read. Most speak HTTP/1.1.
-    /// The builder that would find that out itself takes their first bytes apart from the others,
-    /// and the buffer they are read into grows to 16 KiB for it.
-    async fn fitting(&self, stream: &TcpStream) -> &auto::Builder<TokioExecutor> {
-        let mut first = [0; HTTP2_BEGIN.len()];
-        match stream.peek(&mut first).await {
-            Ok(seen)
-                if seen > 0 && first.iter().zip(HTTP2_BEGIN).take(seen).any(|(a, b)| a != b) =>
-            {
-                &self.of_http1
+impl Ends {
+    /// Serves until the connection ends.
+    async fn see_through<C>(self, connection: C)
+    where
+        C: GracefulConnection<Error: Display>,
+    {
+        let Self { activity, closing, first, idle, unread } = self;
+        let mut connection = pin!(connection);
+        // hyper's own timeout covers neither the bytes that tell the version of HTTP nor HTTP/2.
+        tokio::select! {
+            ended = polled_again(connection.as_mut()) => return log_end(ended),
+            () = closing.cancelled() => {}
+            rest = activity.ends(first, idle, unread) => {
+                if rest == Rest::Stalled {
+                    return;
+                }
             }
-            Ok(_) | Err(_) => &self.of_both,
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection => log_end(ended),
+            _ = activity.ends(FAREWELL, FAREWELL, unread) => {}
         }
     }
 }
 
-fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+/// How connections are served.
+struct Builders {
+    of_http1: http1::Builder,
+    of_both: auto::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(options: &Connections) -> Self {
+        let mut of_http1 = http1::Builder::new();
+        of_http1
+            // A client that sent all and went away: its content is still to be taken.
+            .half_close(true)
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.header_timeout)
+            .max_header_size(options.max_header_bytes)
+            .max_buf_size(options.max_header_bytes.max(receive::LARGE_BYTES));
+        let mut of_both = auto::Builder::new(TokioExecutor::new());
+        // Who begins as HTTP/2 does and speaks HTTP/1.1 after all. A head ends with the buffer here.
+        of_both
+            .http1()
+            .half_close(true)
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.header_timeout)
+            .max_buf_size(options.max_header_bytes);
+        of_both
+            .http2()
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX));
+        Self { of_http1, of_both }
+    }
+}
+
+/// Whether the peer begins as only HTTP/1.1 does, as most do; its bytes are left to be read. The builder
+/// that would find that out itself takes their first bytes apart from the others, and the buffer they
+/// are read into grows to 16 KiB for it.
+async fn begins_as_http1(stream: &TcpStream) -> bool {
+    let mut first = [0; HTTP2_BEGIN.len()];
+    let seen = stream.peek(&mut first).await.unwrap_or(0);
+    seen > 0 && first.iter().zip(HTTP2_BEGIN).take(seen).any(|(a, b)| a != b)
+}
+
+fn log_end(ended: Result<(), impl Display>) {
     if let Err(error) = ended {
-        tracing::debug!(error, "a connection ended badly");
+        tracing::debug!(%error, "a connection ended badly");
     }
 }

@@ -4,8 +4,8 @@
 //! is busy with the bytes before it: for a GiB from the same machine 3000 to 5500 changes of context, which
 //! tell a reader what it finds out anyway. So after a few reads that took much and waited for nothing,
 //! the reactor no longer watches the connection, until a read would have to wait. Meanwhile much is read at
-//! once: each read opens the window that the peer sends into, and wakes it. The more such connections there
-//! are, the less each of them reads, so that their buffers stay few.
+//! once, as far as hyper's buffers may become large: each read opens the window that the peer sends into,
+//! and wakes it. On HTTP/2 no read takes much, so nothing of this happens.
 //!
 //! 1 GiB in one PATCH takes 0.75 s of processor time a GB with reads of 128 KiB, 0.72 with 256 KiB, 0.64
 //! without the reactor as well, and nginx 0.50 (`perf`, 8 turns, without the copy to the page cache).
@@ -14,103 +14,96 @@ use std::io::{self, IoSlice, Write as _};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::coop::poll_proceed;
 
-/// The most that is read at once, in bytes: what the engine writes at once.
-pub(super) const MOST_BYTES: usize = 256 << 10;
-/// The least, in bytes, however many connections are read at the same time.
-const LEAST_BYTES: usize = 16 << 10;
-/// What all of them read at once together, in bytes. hyper's buffers take up to six times that: two for what
-/// was read before, each up to twice as large as what is in it.
-const ALL_BYTES: usize = 4 << 20;
-/// The most that is read at once while the reactor watches: just too little for hyper to make its buffer
-/// larger than 128 KiB.
-const WATCHED_BYTES: usize = (128 << 10) - 1;
+/// What a connection that has leave for it reads at once, in bytes: what the engine writes at once.
+pub(super) const LARGE_BYTES: usize = 256 << 10;
+/// So many connections have leave. hyper does not make a buffer that was large much smaller again, so
+/// they have it until they end.
+pub(super) const MOST_LARGE: usize = 32;
+/// What all others read at once: just too little for hyper to make its buffer larger than 128 KiB.
+const SMALL_BYTES: usize = (128 << 10) - 1;
 /// What a read takes at least that counts as much, in bytes.
 const MUCH_BYTES: usize = 64 << 10;
 /// So many of those in a row, and the reactor is left alone.
-const READS: u32 = 4;
-
-/// How many connections are read without the reactor.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Unwatched(Arc<AtomicUsize>);
-
-/// The place of one among them.
-#[derive(Debug)]
-struct Place(Unwatched);
-
-impl Unwatched {
-    fn join(&self) -> Place {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Place(self.clone())
-    }
-}
-
-impl Place {
-    /// The bytes that one of them may read at once.
-    fn share(&self) -> usize {
-        let all = self.0.0.load(Ordering::Relaxed).max(1);
-        (ALL_BYTES / all - 1).clamp(LEAST_BYTES, MOST_BYTES)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+const READS: u32 = 8;
 
 /// A connection.
 #[derive(Debug)]
 pub(super) struct ReceivingStream {
     socket: Socket,
-    unwatched: Unwatched,
     /// The reads in a row that took much and waited for nothing.
     reads: u32,
+    /// Only the reactor knows when that may go on.
+    is_write_waiting: bool,
+    /// Whose leave is asked for, and the leave.
+    large: Arc<Semaphore>,
+    leave: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
 enum Socket {
     Watched(TcpStream),
-    Unwatched(std::net::TcpStream, Place),
-    /// The reactor did not take it back.
+    Unwatched(std::net::TcpStream),
+    /// The reactor did not take it back, or did not give it away.
     Lost,
 }
 
 impl ReceivingStream {
-    pub(super) fn new(stream: TcpStream, unwatched: Unwatched) -> Self {
-        Self { socket: Socket::Watched(stream), unwatched, reads: 0 }
+    /// `large` has the [`MOST_LARGE`] permits of all connections.
+    pub(super) fn new(stream: TcpStream, large: Arc<Semaphore>) -> Self {
+        let socket = Socket::Watched(stream);
+        Self { socket, reads: 0, is_write_waiting: false, large, leave: None }
     }
 
     /// The connection, with a reactor that tells when it can be read or written.
+    ///
+    /// # Errors
+    ///
+    /// The system has no place left for what is watched (`ENOSPC` or `ENOMEM` of `epoll_ctl`).
     fn watched(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        if let Socket::Unwatched(..) = self.socket
-            && let Socket::Unwatched(stream, _) = std::mem::replace(&mut self.socket, Socket::Lost)
+        if let Socket::Unwatched(_) = self.socket
+            && let Socket::Unwatched(stream) = std::mem::replace(&mut self.socket, Socket::Lost)
         {
             self.reads = 0;
             self.socket = Socket::Watched(TcpStream::from_std(stream)?);
         }
         match &mut self.socket {
             Socket::Watched(stream) => Ok(Pin::new(stream)),
-            Socket::Unwatched(..) | Socket::Lost => Err(io::ErrorKind::NotConnected.into()),
+            Socket::Unwatched(_) | Socket::Lost => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    /// Takes the connection from the reactor when it is worth it. Nobody waits for it now.
-    fn note_read(&mut self, bytes: usize) -> io::Result<()> {
+    /// Takes the connection from the reactor when that is worth it and nobody waits for it.
+    fn note_read(&mut self, bytes: usize) {
         self.reads = if bytes < MUCH_BYTES { 0 } else { self.reads + 1 };
         if self.reads >= READS
+            && !self.is_write_waiting
+            && let Socket::Watched(_) = self.socket
             && let Socket::Watched(stream) = std::mem::replace(&mut self.socket, Socket::Lost)
         {
-            self.socket = Socket::Unwatched(stream.into_std()?, self.unwatched.join());
+            match stream.into_std() {
+                Ok(stream) => self.socket = Socket::Unwatched(stream),
+                // What came is kept; the next read fails.
+                Err(error) => {
+                    tracing::debug!(%error, "could not take a connection from the reactor")
+                }
+            }
+            if self.leave.is_none() {
+                self.leave = Arc::clone(&self.large).try_acquire_owned().ok();
+            }
         }
-        Ok(())
+    }
+
+    fn most_bytes(&self) -> usize {
+        if self.leave.is_some() { LARGE_BYTES } else { SMALL_BYTES }
     }
 
     /// What writing without waiting gives, where that can be tried; `None` when it would wait.
@@ -118,7 +111,7 @@ impl ReceivingStream {
         &mut self,
         write: impl FnOnce(&mut std::net::TcpStream) -> io::Result<usize>,
     ) -> Option<io::Result<usize>> {
-        let Socket::Unwatched(stream, _) = &mut self.socket else { return None };
+        let Socket::Unwatched(stream) = &mut self.socket else { return None };
         match write(stream) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             written => Some(written),
@@ -132,14 +125,18 @@ impl AsyncRead for ReceivingStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Socket::Unwatched(stream, place) = &self.socket {
-            match receive(stream, buffer, place.share()) {
+        if let Socket::Unwatched(stream) = &self.socket {
+            let budget = ready!(poll_proceed(context));
+            match receive(stream, buffer, self.most_bytes()) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                received => return Poll::Ready(received.map(drop).map_err(io::Error::from)),
+                received => {
+                    budget.made_progress();
+                    return Poll::Ready(received.map(drop).map_err(io::Error::from));
+                }
             }
         }
         let stream = self.watched()?;
-        let asked = buffer.remaining().min(WATCHED_BYTES);
+        let asked = buffer.remaining().min(SMALL_BYTES);
         loop {
             if stream.poll_read_ready(context)?.is_pending() {
                 self.reads = 0;
@@ -148,7 +145,7 @@ impl AsyncRead for ReceivingStream {
             let mut received = Err(Errno::INTR);
             // What this returns is for the reactor; what came is in `received`.
             let _emptied = stream.try_io(Interest::READABLE, || {
-                received = receive(&*stream, buffer, WATCHED_BYTES);
+                received = receive(&*stream, buffer, SMALL_BYTES);
                 match received {
                     // Less than was asked for shows that nothing is left (epoll(7), question 9).
                     Ok(bytes) if 0 < bytes && bytes < asked => {
@@ -161,7 +158,10 @@ impl AsyncRead for ReceivingStream {
             match received {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
-                Ok(bytes) => return Poll::Ready(self.note_read(bytes)),
+                Ok(bytes) => {
+                    self.note_read(bytes);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }
@@ -175,7 +175,11 @@ impl AsyncWrite for ReceivingStream {
     ) -> Poll<io::Result<usize>> {
         match self.try_write(|stream| stream.write(bytes)) {
             Some(written) => Poll::Ready(written),
-            None => self.watched()?.poll_write(context, bytes),
+            None => {
+                let polled = self.watched()?.poll_write(context, bytes);
+                self.is_write_waiting = polled.is_pending();
+                polled
+            }
         }
     }
 
@@ -186,7 +190,11 @@ impl AsyncWrite for ReceivingStream {
     ) -> Poll<io::Result<usize>> {
         match self.try_write(|stream| stream.write_vectored(pieces)) {
             Some(written) => Poll::Ready(written),
-            None => self.watched()?.poll_write_vectored(context, pieces),
+            None => {
+                let polled = self.watched()?.poll_write_vectored(context, pieces);
+                self.is_write_waiting = polled.is_pending();
+                polled
+            }
         }
     }
 
@@ -231,14 +239,25 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    async fn pair(unwatched: &Unwatched) -> (ReceivingStream, TcpStream) {
+    async fn pair(large: &Arc<Semaphore>) -> (ReceivingStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (ReceivingStream::new(listener.accept().await.unwrap().0, unwatched.clone()), far)
+        (ReceivingStream::new(listener.accept().await.unwrap().0, Arc::clone(large)), far)
     }
 
-    fn count(unwatched: &Unwatched) -> usize {
-        unwatched.0.load(Ordering::Relaxed)
+    fn is_watched(near: &ReceivingStream) -> bool {
+        matches!(near.socket, Socket::Watched(_))
+    }
+
+    /// As after reads that took much.
+    async fn unwatched_pair(large: &Arc<Semaphore>) -> (ReceivingStream, TcpStream) {
+        let (mut near, far) = pair(large).await;
+        for _ in 0..READS {
+            assert!(is_watched(&near));
+            near.note_read(MUCH_BYTES);
+        }
+        assert!(!is_watched(&near));
+        (near, far)
     }
 
     /// The byte at this offset of what the far end sends.
@@ -246,36 +265,25 @@ mod tests {
         u8::try_from(offset % 251).unwrap()
     }
 
-    /// Reads this many bytes and checks them; returns how many connections were unwatched at the most.
-    async fn read_all(near: &mut ReceivingStream, bytes: usize, unwatched: &Unwatched) -> usize {
-        let (mut came, mut most, mut buffer) = (0, 0, vec![0; 300 << 10]);
+    /// Reads this many bytes and checks them; whether the reactor was left alone.
+    async fn read_all(near: &mut ReceivingStream, bytes: usize) -> bool {
+        let (mut came, mut was_alone, mut buffer) = (0, false, vec![0; 300 << 10]);
         while came < bytes {
             let read = timeout(PATIENCE, near.read(&mut buffer)).await.unwrap().unwrap();
             assert!(read > 0, "the end after {came} bytes");
             let is_right = |(place, byte): (usize, &u8)| *byte == byte_at(came + place);
             assert!(buffer[..read].iter().enumerate().all(is_right), "at {came}");
             came += read;
-            most = most.max(count(unwatched));
+            was_alone |= !is_watched(near);
         }
         assert_eq!(came, bytes);
-        most
-    }
-
-    /// As after reads that took much.
-    async fn unwatched_pair(unwatched: &Unwatched) -> (ReceivingStream, TcpStream) {
-        let (mut near, far) = pair(unwatched).await;
-        for _ in 0..READS {
-            assert_eq!(count(unwatched), 0);
-            near.note_read(MUCH_BYTES).unwrap();
-        }
-        assert_eq!(count(unwatched), 1);
-        (near, far)
+        was_alone
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn all_bytes_come_in_order_whether_the_reactor_watches_or_not() {
-        let unwatched = Unwatched::default();
-        let (mut near, mut far) = pair(&unwatched).await;
+        let large = Arc::new(Semaphore::new(1));
+        let (mut near, mut far) = pair(&large).await;
         const BYTES: usize = 64 << 20;
         let sending = tokio::spawn(async move {
             let (mut sent, mut pieces) = (0, 0);
@@ -291,13 +299,12 @@ mod tests {
             }
             far
         });
-        let most = read_all(&mut near, BYTES, &unwatched).await;
-        assert_eq!(most, 1, "the reactor was never left alone");
+        assert!(read_all(&mut near, BYTES).await, "the reactor was never left alone");
         // A read that waits is told when something comes, and of the end.
         let mut far = sending.await.unwrap();
         let mut byte = [0];
         assert!(timeout(Duration::from_millis(20), near.read(&mut byte)).await.is_err());
-        assert_eq!(count(&unwatched), 0, "it waits without the reactor");
+        assert!(is_watched(&near), "it waits without the reactor");
         far.write_all(b"x").await.unwrap();
         assert_eq!(timeout(PATIENCE, near.read(&mut byte)).await.unwrap().unwrap(), 1);
         drop(far);
@@ -306,8 +313,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_written_meanwhile_waits_for_a_peer_that_does_not_read() {
-        let unwatched = Unwatched::default();
-        let (mut near, mut far) = unwatched_pair(&unwatched).await;
+        let large = Arc::new(Semaphore::new(1));
+        let (mut near, mut far) = unwatched_pair(&large).await;
         const ANSWER: usize = 32 << 20;
         let answering = tokio::spawn(async move {
             let answer: Vec<u8> = (0..ANSWER).map(byte_at).collect();
@@ -316,7 +323,6 @@ mod tests {
         });
         sleep(Duration::from_millis(20)).await;
         assert!(!answering.is_finished(), "more was written than any system keeps");
-        assert_eq!(count(&unwatched), 0, "it waits without the reactor");
         let mut answer = vec![0; ANSWER];
         timeout(PATIENCE, far.read_exact(&mut answer)).await.unwrap().unwrap();
         assert!(answer.iter().enumerate().all(|(place, byte)| *byte == byte_at(place)));
@@ -326,35 +332,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_is_dropped_or_reset_gives_its_place_back() {
-        let unwatched = Unwatched::default();
-        for is_reset in [false, true] {
-            let (mut near, far) = unwatched_pair(&unwatched).await;
-            if is_reset {
-                // Closing on unread bytes resets.
-                near.write_all(b"unread").await.unwrap();
-                far.readable().await.unwrap();
-                drop(far);
-                let failed = timeout(PATIENCE, near.read(&mut [0])).await.unwrap().unwrap_err();
-                assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
-            }
-            drop(near);
-            assert_eq!(count(&unwatched), 0);
-        }
+    async fn while_a_write_waits_the_reactor_watches() {
+        let (mut near, _far) = pair(&Arc::new(Semaphore::new(1))).await;
+        let answer = vec![0; 32 << 20];
+        assert!(timeout(Duration::from_millis(20), near.write_all(&answer)).await.is_err());
+        (0..2 * READS).for_each(|_| near.note_read(MUCH_BYTES));
+        assert!(is_watched(&near));
     }
 
-    #[test]
-    fn many_read_less_each() {
-        let unwatched = Unwatched::default();
-        let mut places = vec![unwatched.join()];
-        assert_eq!(places[0].share(), MOST_BYTES);
-        for count in [64, 1000] {
-            places.resize_with(count, || unwatched.join());
-            let share = places[0].share();
-            assert!((LEAST_BYTES..MOST_BYTES).contains(&share), "{share}");
-            assert!(share == LEAST_BYTES || share * count <= ALL_BYTES, "{share}");
-        }
-        drop(places);
-        assert_eq!(count(&unwatched), 0);
+    #[tokio::test]
+    async fn a_reset_is_told_and_leave_is_given_back() {
+        let large = Arc::new(Semaphore::new(1));
+        let (mut near, far) = unwatched_pair(&large).await;
+        assert_eq!(near.most_bytes(), LARGE_BYTES);
+        let (other, _far) = unwatched_pair(&large).await;
+        assert_eq!(other.most_bytes(), SMALL_BYTES);
+        // Closing on unread bytes resets.
+        near.write_all(b"unread").await.unwrap();
+        far.readable().await.unwrap();
+        drop(far);
+        let failed = timeout(PATIENCE, near.read(&mut [0])).await.unwrap().unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
+        drop(near);
+        assert_eq!(unwatched_pair(&large).await.0.most_bytes(), LARGE_BYTES);
     }
 }
