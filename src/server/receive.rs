@@ -105,18 +105,6 @@ impl ReceivingStream {
     fn most_bytes(&self) -> usize {
         if self.leave.is_some() { LARGE_BYTES } else { SMALL_BYTES }
     }
-
-    /// What writing without waiting gives, where that can be tried; `None` when it would wait.
-    fn try_write(
-        &mut self,
-        write: impl FnOnce(&mut std::net::TcpStream) -> io::Result<usize>,
-    ) -> Option<io::Result<usize>> {
-        let Socket::Unwatched(stream) = &mut self.socket else { return None };
-        match write(stream) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            written => Some(written),
-        }
-    }
 }
 
 impl AsyncRead for ReceivingStream {
@@ -169,18 +157,11 @@ impl AsyncRead for ReceivingStream {
 
 impl AsyncWrite for ReceivingStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.try_write(|stream| stream.write(bytes)) {
-            Some(written) => Poll::Ready(written),
-            None => {
-                let polled = self.watched()?.poll_write(context, bytes);
-                self.is_write_waiting = polled.is_pending();
-                polled
-            }
-        }
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -188,14 +169,15 @@ impl AsyncWrite for ReceivingStream {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.try_write(|stream| stream.write_vectored(pieces)) {
-            Some(written) => Poll::Ready(written),
-            None => {
-                let polled = self.watched()?.poll_write_vectored(context, pieces);
-                self.is_write_waiting = polled.is_pending();
-                polled
+        if let Socket::Unwatched(stream) = &mut self.socket {
+            match stream.write_vectored(pieces) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
             }
         }
+        let polled = self.watched()?.poll_write_vectored(context, pieces);
+        self.is_write_waiting = polled.is_pending();
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
