@@ -132,7 +132,7 @@ impl Shared {
     }
 
     fn path(&self, id: UploadId) -> PathBuf {
-        self.shard(id).join(id.to_string())
+        self.folder.join(format!("{:02x}/{id}", id.to_bytes()[0]))
     }
 
     /// Takes room for bytes, unless there is too little; what is left then. What all writers take

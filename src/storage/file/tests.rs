@@ -151,3 +151,19 @@ async fn not_every_upload_that_trickles_holds_a_file_open() {
     }
     assert_eq!(store.shared.writers.load(Ordering::Relaxed), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_scratch_is_cut_off_as_short_scratch_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let path = folder.path().join("ab").join(id().to_string());
+    for scratch in [1, 100 << 20] {
+        for offset in [0, 5] {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+            file.unwrap().set_len(offset + scratch).unwrap();
+            write(&store, offset, vec![7; 3]).await.unwrap();
+            let found = std::fs::read(&path).unwrap();
+            assert_eq!((found.len() as u64, &found[found.len() - 3..]), (offset + 3, &[7; 3][..]));
+        }
+    }
+}

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::Shared;
 use super::ahead::Ahead;
@@ -81,11 +80,11 @@ impl FileWriter {
         Self { id, work: Some(work), ahead: Ahead::default() }
     }
 
-    async fn run(
+    async fn run<T: Send + 'static>(
         &mut self,
         waits: Waits,
-        job: impl FnOnce(&mut Work) -> Result<(), StorageError> + Send + 'static,
-    ) -> Result<(), StorageError> {
+        job: impl FnOnce(&mut Work) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
         let closed = || StorageError::new("writing the data", Some(self.id), Failure::Closed);
         let mut work = self.work.take().ok_or_else(closed)?;
         let pace = Arc::clone(&work.shared.pace);
@@ -95,19 +94,14 @@ impl FileWriter {
         done
     }
 
-    /// How the next write behaves. The first one cuts off what lies behind the offset.
-    async fn waits(&mut self) -> Result<Waits, StorageError> {
-        if self.work.as_ref().is_none_or(|work| work.is_cut) {
-            return Ok(Waits::Seldom);
-        }
-        let (tell, told) = oneshot::channel();
-        self.run(Waits::Seldom, move |work| {
-            let _ = tell.send(work.scratch_bytes());
-            Ok(())
-        })
-        .await?;
-        let is_long = told.await.is_ok_and(|scratch| scratch > QUICKLY_CUT_BYTES);
-        Ok(if is_long { Waits::ForTheDisk } else { Waits::Seldom })
+    /// Writes where it is asked for, unless so much has to be cut off first that it takes long.
+    async fn write_quickly(&mut self, pieces: Vec<Bytes>) -> Result<(), StorageError> {
+        let quickly = move |work: &mut Work| match work.open(Waits::Seldom)? {
+            true => work.write(pieces).map(|()| None),
+            false => Ok(Some(pieces)),
+        };
+        let Some(pieces) = self.run(Waits::Seldom, quickly).await? else { return Ok(()) };
+        self.run(Waits::ForTheDisk, move |work| work.write(pieces)).await
     }
 
     /// Nothing is known of the disk after a sync that failed.
@@ -123,8 +117,7 @@ impl DataWriter for FileWriter {
     fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let bytes = count(&pieces);
-            let waits = self.waits().await?;
-            self.run(waits, move |work| work.write(pieces)).await?;
+            self.write_quickly(pieces).await?;
             let Some(work) = &self.work else { return Ok(()) };
             let Some(file) = work.file_to_sync() else { return Ok(()) };
             let synced = self.ahead.wrote(file, bytes, &work.shared.ahead).await;
@@ -145,15 +138,16 @@ impl DataWriter for FileWriter {
     fn write_and_commit(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let durability = self.work.as_ref().map(|work| work.shared.durability);
-            let waits = match durability {
-                Some(Durability::Process) => self.waits().await?,
-                Some(Durability::PowerLoss) | None => Waits::ForTheDisk,
-            };
-            let write = move |work: &mut Work| {
-                work.write(pieces)?;
-                work.commit()
-            };
-            self.run(waits, write).await?;
+            if durability == Some(Durability::Process) {
+                // There is nothing to commit.
+                self.write_quickly(pieces).await?;
+            } else {
+                let write = move |work: &mut Work| {
+                    work.write(pieces)?;
+                    work.commit()
+                };
+                self.run(Waits::ForTheDisk, write).await?;
+            }
             let synced = self.ahead.ended().await;
             self.synced(synced)
         })
@@ -178,7 +172,7 @@ impl Work {
         let id = self.id;
         let io = |source| StorageError::io("writing the data", Some(id), source);
         // What is cut off gives room back.
-        self.open()?;
+        self.open(Waits::ForTheDisk)?;
         let Some(open) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let taken = self.shared.take_room(bytes);
         // Uploads are often read at once, by what looks for viruses or makes pictures smaller.
@@ -195,29 +189,26 @@ impl Work {
         Ok(())
     }
 
-    /// The bytes that lie behind the offset.
-    fn scratch_bytes(&self) -> u64 {
-        let found = fs::metadata(self.shared.path(self.id));
-        found.map_or(0, |found| found.len()).saturating_sub(self.end)
-    }
-
     fn fail(&self, failure: Failure) -> StorageError {
         StorageError::new("writing the data", Some(self.id), failure)
     }
 
-    /// Opens the file, and the first time cuts off what lies behind the offset.
-    fn open(&mut self) -> Result<(), StorageError> {
+    /// Opens the file, and the first time cuts off what lies behind the offset. Does nothing of it
+    /// and tells false when that may take long, and `waits` is not for that.
+    fn open(&mut self, waits: Waits) -> Result<bool, StorageError> {
         if self.file.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let path = self.shared.path(self.id);
-        let opened = if self.end == 0 && !self.is_cut {
-            self.make(&path)
+        let is_new = self.end == 0 && !self.is_cut;
+        let opened = if is_new {
+            self.make(&path, waits)
         } else {
-            OpenOptions::new().write(true).open(&path)
+            OpenOptions::new().write(true).open(&path).map(Some)
         };
         let file = match opened {
-            Ok(file) => file,
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(false),
             // Without its folder, the disk may not be there.
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound
@@ -227,44 +218,51 @@ impl Work {
             }
             Err(error) => return Err(StorageError::io("opening the data", Some(self.id), error)),
         };
-        if !self.is_cut {
-            self.cut(&file)?;
-            self.is_cut = true;
+        if !self.is_cut && !is_new && !self.cut(&file, waits)? {
+            return Ok(false);
         }
+        self.is_cut = true;
         self.file = Some(Open::new(file, &self.shared));
-        Ok(())
+        Ok(true)
     }
 
     /// Makes a new file. One that is there already is not used: it has nothing that counts, its
     /// bytes may be those of another upload as well, and after a failed sync its name may not be on
-    /// the disk.
-    fn make(&self, path: &Path) -> io::Result<File> {
+    /// the disk. `None` when it is long.
+    fn make(&self, path: &Path, waits: Waits) -> io::Result<Option<File>> {
         let mut new = OpenOptions::new();
         new.write(true).create_new(true);
         match new.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if is_long(fs::symlink_metadata(path)?.len(), waits) {
+                    return Ok(None);
+                }
                 fs::remove_file(path)?;
                 // The room that this gave back is to be seen at once.
                 *self.shared.room.lock() = None;
-                new.open(path)
+                new.open(path).map(Some)
             }
-            made => made,
+            made => made.map(Some),
         }
     }
 
-    fn cut(&self, file: &File) -> Result<(), StorageError> {
+    /// Whether what lies behind the offset is cut off; it is left when it is long.
+    fn cut(&self, file: &File, waits: Waits) -> Result<bool, StorageError> {
         let doing = "cutting the data to its offset";
         let io = |source| StorageError::io(doing, Some(self.id), source);
         let length = file.metadata().map_err(io)?.len();
         if length < self.end {
             return Err(self.fail(Failure::Missing));
         }
+        if is_long(length.saturating_sub(self.end), waits) {
+            return Ok(false);
+        }
         if length > self.end {
             file.set_len(self.end).map_err(io)?;
             // It is to be seen at once.
             *self.shared.room.lock() = None;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn file_to_sync(&self) -> Option<&Arc<File>> {
@@ -280,7 +278,7 @@ impl Work {
             return Ok(());
         }
         self.lacked_room = false;
-        self.open()?;
+        self.open(Waits::ForTheDisk)?;
         let Some(Open { file, .. }) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let io = |source| StorageError::io("syncing the data", Some(self.id), source);
         file.sync_data().map_err(io)?;
@@ -291,6 +289,11 @@ impl Work {
         self.needs_sync = false;
         Ok(())
     }
+}
+
+/// Whether cutting off so much takes too long here.
+fn is_long(bytes: u64, waits: Waits) -> bool {
+    waits == Waits::Seldom && bytes > QUICKLY_CUT_BYTES
 }
 
 fn count(pieces: &[Bytes]) -> u64 {
