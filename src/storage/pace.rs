@@ -39,7 +39,7 @@ const CAUTION: Duration = Duration::from_secs(1);
 /// another thread would not have been woken. No task may be left waiting in the meantime: tokio
 /// keeps one that yields where no other thread finds it, and work in place that hangs would keep it
 /// for as long.
-const BRIEFLY: Duration = Duration::from_micros(10);
+const BRIEFLY: Duration = Duration::from_micros(25);
 /// How often it is looked whether work in place gets on.
 const TICK: Duration = VERY_SLOW;
 
@@ -110,21 +110,30 @@ impl Pace {
         if waits == Waits::ForTheDisk {
             return spawn_blocking(work).await.ok();
         }
-        let begin = Instant::now();
-        loop {
-            if let Some(place) = self.free_place() {
-                return Some(place.run(work));
-            }
-            if !self.may_be_free_soon() || begin.elapsed() > BRIEFLY {
-                break;
-            }
-            spin_loop();
+        match self.place() {
+            Some(place) => Some(place.run(work)),
+            None => spawn_blocking(move || self.timed(work)).await.ok(),
         }
-        spawn_blocking(move || self.timed(work)).await.ok()
     }
 
-    /// A place for work that waits seldom, if there is one now.
-    pub(in crate::storage) fn free_place(self: &Arc<Self>) -> Option<Place> {
+    /// A place for work that waits seldom, if there is one now or in a moment.
+    pub(in crate::storage) fn place(self: &Arc<Self>) -> Option<Place> {
+        let place = self.free_place();
+        if place.is_some() {
+            return place;
+        }
+        let begin = Instant::now();
+        while self.may_be_free_soon() && begin.elapsed() < BRIEFLY {
+            spin_loop();
+            let place = self.free_place();
+            if place.is_some() {
+                return place;
+            }
+        }
+        None
+    }
+
+    fn free_place(self: &Arc<Self>) -> Option<Place> {
         if self.is_careful() {
             return None;
         }
@@ -145,7 +154,9 @@ impl Pace {
     }
 
     fn is_careful(&self) -> bool {
-        ms(self.begin.elapsed()) < self.careful_until.load(Ordering::Relaxed)
+        let until = self.careful_until.load(Ordering::Relaxed);
+        // Mostly nothing ever waited, and the clock need not be read.
+        until > 0 && ms(self.begin.elapsed()) < until
     }
 
     fn timed<T>(&self, work: impl FnOnce() -> T) -> T {

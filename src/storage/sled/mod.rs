@@ -160,7 +160,7 @@ impl SledStore {
         if syncs || others_wait || queue.is_closed() {
             return Err(change);
         }
-        let Some(place) = self.pace.free_place() else { return Err(change) };
+        let Some(place) = self.pace.place() else { return Err(change) };
         let Some(mut committer) = self.committer.try_lock() else { return Err(change) };
         place.run(|| committer.commit_one(change))
     }
