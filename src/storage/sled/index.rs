@@ -12,6 +12,8 @@ use std::collections::HashMap;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use sled::IVec;
+
 use super::failure;
 use super::recover::REMEDY;
 use crate::protocol::id::UploadId;
@@ -29,8 +31,9 @@ const SHA256: u8 = b's';
 /// Changes that are made at once.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// Keys, and their values; `None` removes one.
-    writes: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Keys, and their values; `None` removes one. As the database keeps them, so that who puts
+    /// them there has nothing to copy.
+    writes: HashMap<IVec, Option<IVec>>,
     /// What was put into those at least once, in bytes.
     bytes: usize,
     /// The records as they will be.
@@ -64,7 +67,7 @@ impl Changes {
     fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
         let bytes = key.len().saturating_add(value.map_or(0, <[u8]>::len));
         self.bytes = self.bytes.saturating_add(bytes);
-        self.writes.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+        self.writes.insert(key.into(), value.map(IVec::from));
     }
 
     /// Adds changes that come after these.
@@ -125,9 +128,9 @@ pub(super) fn decode(id: UploadId, bytes: &[u8]) -> Result<Stored, Failure> {
 }
 
 /// What an iterator of sled finds. It ends behind the first that cannot be read.
-pub(super) fn each<I>(found: I) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), Failure>>
+pub(super) fn each<I>(found: I) -> impl Iterator<Item = Result<(IVec, IVec), Failure>>
 where
-    I: Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+    I: Iterator<Item = sled::Result<(IVec, IVec)>>,
 {
     let mut found = Some(found);
     iter::from_fn(move || {
@@ -141,7 +144,7 @@ where
 /// All records, in the order of their ids.
 pub(super) fn records(
     tree: &sled::Tree,
-) -> impl Iterator<Item = Result<(UploadId, sled::IVec), Failure>> + use<> {
+) -> impl Iterator<Item = Result<(UploadId, IVec), Failure>> + use<> {
     each(tree.scan_prefix([RECORD])).map(|found| {
         let (key, record) = found?;
         Ok((id_at_end(&key)?, record))
@@ -195,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_panic_while_records_are_read_is_told_as_damage_and_ends_the_reading() {
-        let pair = || Ok((sled::IVec::from(b"key"), sled::IVec::from(b"value")));
+        let pair = || Ok((IVec::from(b"key"), IVec::from(b"value")));
         let mut left = 2;
         let mut read = each(iter::from_fn(|| {
             left -= 1;

@@ -92,7 +92,10 @@ impl Pending {
                 return Ok(());
             }
             let mut changes = std::mem::take(&mut state.waiting);
-            state.being_made = std::mem::take(&mut changes.after);
+            let State { waiting, being_made, .. } = &mut *state;
+            *being_made = std::mem::take(&mut changes.after);
+            // As many are to be expected again.
+            waiting.after.reserve(being_made.len());
             (changes, state.last)
         };
         let made = database.with(|database| changes.apply(database, Some(last)));
