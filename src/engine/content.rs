@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,9 @@ use crate::protocol::upload::Upload;
 /// The bytes that are written at once: what stays in a core's cache from the socket to the page
 /// cache, and keeps no async thread for long.
 pub const BATCH_BYTES: usize = 256 << 10;
+/// A piece of no more is copied: it may keep the whole buffer that it came in, which is 8 KiB for
+/// every byte that comes by itself, and thousands of pieces make a write slow.
+const SMALL_BYTES: usize = 1 << 10;
 /// How long the first byte of a batch waits for others on a slow link.
 const BATCH_WAIT: Duration = Duration::from_millis(100);
 
@@ -89,6 +92,25 @@ pub(super) struct Batch {
     pub(super) bytes: u64,
     /// Whether this was all, and why.
     pub(super) ending: Option<Ending>,
+    /// Small pieces behind the others.
+    small: BytesMut,
+}
+
+impl Batch {
+    fn push(&mut self, bytes: Bytes) {
+        if bytes.len() <= SMALL_BYTES {
+            self.small.extend_from_slice(&bytes);
+        } else {
+            self.end_small();
+            self.pieces.push(bytes);
+        }
+    }
+
+    fn end_small(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.small).freeze());
+        }
+    }
 }
 
 /// Turns a content into batches.
@@ -165,6 +187,7 @@ impl Gatherer {
             until.map_or(Poll::Pending, |until| self.alarm.poll(until, context))
         })
         .await;
+        batch.end_small();
         batch
     }
 
@@ -195,7 +218,7 @@ impl Gatherer {
         };
         self.allowance = rest;
         batch.bytes = batch.bytes.saturating_add(count);
-        batch.pieces.push(bytes);
+        batch.push(bytes);
         None
     }
 }
@@ -230,6 +253,33 @@ mod tests {
             assert_eq!(batch.ending, Some(ending));
             assert_eq!(usize::try_from(batch.bytes), Ok(BATCH_BYTES));
         }
+    }
+
+    /// Pieces that are there at once.
+    struct Ready(std::vec::IntoIter<Bytes>);
+
+    impl Content for Ready {
+        fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
+            Poll::Ready(self.0.next().map_or(Piece::End, Piece::Bytes))
+        }
+
+        fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn small_pieces_are_put_together_and_long_ones_are_not_copied() {
+        let long = Bytes::from(vec![7; SMALL_BYTES + 1]);
+        let pieces: Vec<_> = (0..100).map(|byte| Bytes::from(vec![byte])).collect();
+        let all = [&pieces[..60], std::slice::from_ref(&long), &pieces[60..]].concat();
+        let content = Box::new(Ready(all.clone().into_iter()));
+        let [superseded, stopping] = [(); 2].map(|()| CancellationToken::new());
+        let batch = Gatherer::new(content, u64::MAX, superseded, stopping).gather(None).await;
+        assert_eq!(batch.pieces.concat(), all.concat());
+        assert_eq!(batch.pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [60, 1025, 40]);
+        assert_eq!(batch.pieces[1].as_ptr(), long.as_ptr());
+        assert_eq!((batch.bytes, batch.ending), (1125, Some(Ending::Whole)));
     }
 
     /// A piece that is told of one millisecond after it is asked for.
