@@ -120,7 +120,8 @@ impl DataWriter for FileWriter {
             self.write_quickly(pieces).await?;
             let Some(work) = &self.work else { return Ok(()) };
             let Some(file) = work.file_to_sync() else { return Ok(()) };
-            let synced = self.ahead.wrote(file, bytes, &work.shared.ahead).await;
+            let written = work.end.saturating_sub(bytes)..work.end;
+            let synced = self.ahead.wrote(file, written, &work.shared.ahead).await;
             self.synced(synced)
         })
     }
@@ -130,7 +131,7 @@ impl DataWriter for FileWriter {
             if self.work.as_ref().is_none_or(Work::has_to_sync) {
                 self.run(Waits::ForTheDisk, Work::commit).await?;
             }
-            let synced = self.ahead.ended().await;
+            let synced = std::mem::take(&mut self.ahead).ended().await;
             self.synced(synced)
         })
     }
@@ -148,21 +149,29 @@ impl DataWriter for FileWriter {
                 };
                 self.run(Waits::ForTheDisk, write).await?;
             }
-            let synced = self.ahead.ended().await;
+            let synced = std::mem::take(&mut self.ahead).ended().await;
             self.synced(synced)
         })
     }
 
     fn rest(&mut self) -> StoreFuture<'_, ()> {
-        match &self.work {
+        if self.work.as_ref().is_none_or(|work| work.file.is_none()) {
+            return Box::pin(async { Ok(()) });
+        }
+        Box::pin(async move {
             // Bytes that are not synced yet are synced through any descriptor of the file, and one
-            // that is opened later is told of a write-back that failed before.
-            Some(work) if work.file.is_some() => Box::pin(self.run(Waits::Seldom, |work| {
+            // that is opened later is told of a write-back that failed before; unless the system
+            // forgot the file meanwhile, as it may once nothing of it has to be written. So what
+            // was begun here is seen through.
+            if self.ahead.has_begun() {
+                self.commit().await?;
+            }
+            let close = |work: &mut Work| {
                 work.file = None;
                 Ok(())
-            })),
-            Some(_) | None => Box::pin(async { Ok(()) }),
-        }
+            };
+            self.run(Waits::Seldom, close).await
+        })
     }
 }
 
@@ -298,4 +307,26 @@ fn is_long(bytes: u64, waits: Waits) -> bool {
 
 fn count(pieces: &[Bytes]) -> u64 {
     u64::try_from(pieces.iter().map(Bytes::len).sum::<usize>()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::file::FileStore;
+
+    #[tokio::test]
+    async fn what_is_on_its_way_to_the_disk_is_synced_before_the_file_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (beside, pace) = Default::default();
+        let durability = Durability::PowerLoss;
+        let store = FileStore::open_at(folder.path().into(), beside, pace, durability, 0).unwrap();
+        let mut writer = FileWriter::new(store.shared, UploadId::from_bytes([1; 16]), 0);
+        for (bytes, needs_sync) in [(1, true), (1 << 20, false), (1, true)] {
+            writer.write(vec![vec![7; bytes].into()]).await.unwrap();
+            assert!(writer.work.as_ref().unwrap().needs_sync);
+            writer.rest().await.unwrap();
+            let work = writer.work.as_ref().unwrap();
+            assert_eq!((work.needs_sync, work.file.is_none()), (needs_sync, true), "{bytes}");
+        }
+    }
 }
