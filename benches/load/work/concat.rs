@@ -18,7 +18,7 @@ pub(super) async fn run(
     parts: u64,
     part_bytes: u64,
 ) -> Outcome<Figures> {
-    let watch = server.watch()?;
+    let watch = server.watch(parts * part_bytes)?;
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
     for number in 0..parts {

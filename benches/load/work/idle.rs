@@ -28,7 +28,7 @@ pub(super) async fn run(server: &Server, clients: usize, seconds: u64) -> Outcom
         paths.push(connection.create(length).await?);
     }
     let probe = connection.create(1).await?;
-    let watch = server.watch()?;
+    let watch = server.watch(0)?;
     let before_kib = watch.now_kib()?;
     let begin = Instant::now();
     let mut streams = Vec::with_capacity(clients);

@@ -35,7 +35,7 @@ pub(super) async fn run(
     server.restart()?;
     let mut connection = Connection::open(&server.target).await?;
     connection.get(&first, None, |_| {}).await?;
-    let watch = server.watch()?;
+    let watch = server.watch(0)?;
     if is_ranged {
         let mut clocked = ranges(server, pattern, clients, (path, length)).await?;
         clocked.bytes = length;

@@ -27,7 +27,7 @@ pub(super) async fn uploads(
     let (clients, count) = many;
     let first = (clients, count * WARM_UP_PERCENT / 100);
     send(server, pattern, first, (requests, "first")).await?;
-    let watch = server.watch()?;
+    let watch = server.watch(0)?;
     let (clocked, paths) = send(server, pattern, many, (requests, "small")).await?;
     let figures = clocked.figures(&watch)?;
     let mut connection = Connection::open(&server.target).await?;
@@ -85,7 +85,7 @@ pub(super) async fn heads(server: &Server, clients: usize, count: u64) -> Outcom
         Arc::new([Connection::open(&server.target).await?.create(MIB).await?]);
     let first = count * WARM_UP_PERCENT / 100;
     heads_of(server, clients, first, Arc::clone(&paths)).await?;
-    let watch = server.watch()?;
+    let watch = server.watch(0)?;
     heads_of(server, clients, count, paths).await?.figures(&watch)
 }
 

@@ -28,12 +28,12 @@ pub(super) async fn run(
     count: u64,
 ) -> Outcome<Figures> {
     let (_, mut paths) = send(server, pattern, (CLIENTS, count), TWO_REQUESTS).await?;
-    let watch = server.watch()?;
+    let watch = server.watch(0)?;
     let empty = rates(server, pattern, count, &mut paths).await?;
     let missing = uploads.saturating_sub(wide(paths.len()));
     paths.extend(send(server, pattern, (CLIENTS, missing), ONE_REQUEST).await?.1);
     // Not to measure what the filling left to do for the disk.
-    server.watch()?;
+    server.watch(0)?;
     let full = rates(server, pattern, count, &mut paths).await?;
     let mut figures = Figures::from([(Measure::PeakMib, watch.peak_kib()? / 1024.0)]);
     let names = [

@@ -36,7 +36,7 @@ pub(super) async fn run(
     store(&mut Connection::open(target).await?, server, pattern, (MIB, "/first")).await?;
     let checksums = Arc::new(checksums(pattern, cut));
     let takes_put = server.kind.takes_put();
-    let watch = server.watch()?;
+    let watch = server.watch(wide(clients) * cut.length)?;
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
     for client in 0..clients {
