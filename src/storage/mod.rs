@@ -224,7 +224,8 @@ pub trait DataWriter: Send {
         })
     }
 
-    /// Lets go of what it holds open, until the next call needs it again.
+    /// Lets go of what it holds open, until the next call needs it again. May commit first; after an
+    /// error the bytes since the last commit count as lost.
     fn rest(&mut self) -> StoreFuture<'_, ()> {
         Box::pin(async { Ok(()) })
     }

@@ -62,7 +62,7 @@ struct Shared {
     writers: AtomicUsize,
     buffers: Arc<Buffers>,
     pace: Arc<Pace>,
-    /// For syncs that nobody waits for yet.
+    /// For what nobody waits for yet.
     ahead: Arc<Semaphore>,
 }
 

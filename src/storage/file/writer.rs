@@ -24,8 +24,8 @@ const MANY_OPEN: usize = 256;
 
 pub(super) struct FileWriter {
     id: UploadId,
-    /// Away while a thread works on it. A failure other than a lack of room, or a dropped future,
-    /// does not bring it back: what is on the disk is not known then.
+    /// Away while a thread works on it. A failure other than a lack of room, or a future that is
+    /// dropped meanwhile, does not bring it back: what is on the disk is not known then.
     work: Option<Work>,
     ahead: Ahead,
 }
@@ -119,6 +119,10 @@ impl DataWriter for FileWriter {
             let bytes = count(&pieces);
             self.write_quickly(pieces).await?;
             let Some(work) = &self.work else { return Ok(()) };
+            if work.shared.writers.load(Ordering::Relaxed) > MANY_OPEN {
+                // As when the peer stalls.
+                return self.rest().await;
+            }
             let Some(file) = work.file_to_sync() else { return Ok(()) };
             let written = work.end.saturating_sub(bytes)..work.end;
             let synced = self.ahead.wrote(file, written, &work.shared.ahead).await;
@@ -161,9 +165,13 @@ impl DataWriter for FileWriter {
         Box::pin(async move {
             // Bytes that are not synced yet are synced through any descriptor of the file, and one
             // that is opened later is told of a write-back that failed before; unless the system
-            // forgot the file meanwhile, as it may once nothing of it has to be written. So what
-            // was begun here is seen through.
-            if self.ahead.has_begun() {
+            // forgot the file meanwhile, as it may once nothing of it has to be written. What the
+            // system wrote by itself shares that; what was begun here is seen through, and waits
+            // for its turn, since nobody waits for it.
+            if self.ahead.has_begun()
+                && let Some(work) = &self.work
+            {
+                let _turn = Arc::clone(&work.shared.ahead).acquire_owned().await;
                 self.commit().await?;
             }
             let close = |work: &mut Work| {
@@ -191,10 +199,6 @@ impl Work {
         written?;
         self.end = self.end.saturating_add(bytes);
         self.needs_sync = true;
-        if self.shared.writers.load(Ordering::Relaxed) > MANY_OPEN {
-            // As when the peer stalls.
-            self.file = None;
-        }
         Ok(())
     }
 
@@ -320,13 +324,20 @@ mod tests {
         let (beside, pace) = Default::default();
         let durability = Durability::PowerLoss;
         let store = FileStore::open_at(folder.path().into(), beside, pace, durability, 0).unwrap();
+        let shared = Arc::clone(&store.shared);
         let mut writer = FileWriter::new(store.shared, UploadId::from_bytes([1; 16]), 0);
+        let state = |writer: &FileWriter| {
+            writer.work.as_ref().map(|work| (work.file.is_some(), work.needs_sync)).unwrap()
+        };
         for (bytes, needs_sync) in [(1, true), (1 << 20, false), (1, true)] {
             writer.write(vec![vec![7; bytes].into()]).await.unwrap();
-            assert!(writer.work.as_ref().unwrap().needs_sync);
+            assert_eq!(state(&writer), (true, true));
             writer.rest().await.unwrap();
-            let work = writer.work.as_ref().unwrap();
-            assert_eq!((work.needs_sync, work.file.is_none()), (needs_sync, true), "{bytes}");
+            assert_eq!(state(&writer), (false, needs_sync), "{bytes}");
         }
+        writer.write(vec![vec![7; 1 << 20].into()]).await.unwrap();
+        shared.writers.fetch_add(MANY_OPEN, Ordering::Relaxed);
+        writer.write(vec![vec![7; 1].into()]).await.unwrap();
+        assert_eq!(state(&writer), (false, false));
     }
 }
