@@ -9,7 +9,7 @@ use bytes::Bytes;
 use resumed::clock::Clock;
 use resumed::engine::content::{Content, Piece};
 use resumed::engine::{Engine, Fault, Policy};
-use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
+use resumed::protocol::checksum::{Algorithm, Checksummer};
 use resumed::protocol::digest::Blake3Digest;
 use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
@@ -30,10 +30,6 @@ struct Stalling(Option<Bytes>);
 impl Content for Stalling {
     fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
         self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Piece::Bytes(bytes)))
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
     }
 }
 
@@ -119,10 +115,6 @@ struct Large(Vec<Bytes>);
 impl Content for Large {
     fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
         Poll::Ready(self.0.pop().map_or(Piece::End, Piece::Bytes))
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
     }
 }
 

@@ -15,7 +15,7 @@ use flows::Flows;
 use resumed::clock::Clock;
 use resumed::engine::content::{Content, Piece};
 use resumed::engine::{Engine, Fault, Policy};
-use resumed::protocol::checksum::{Algorithm, Checksum, Checksummer};
+use resumed::protocol::checksum::{Algorithm, Checksummer};
 use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation, ExpectedChecksum};
@@ -38,10 +38,6 @@ impl Content for Pieces {
     fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
         Poll::Ready(self.0.pop_front().map_or(Piece::End, Piece::Bytes))
     }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
-    }
 }
 
 /// Content whose sender is told at once of the upload, and how far it is recorded.
@@ -50,10 +46,6 @@ struct Announced(Box<dyn Content>, Arc<Mutex<Option<Upload>>>);
 impl Content for Announced {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
         self.0.poll_piece(context)
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
     }
 
     fn is_announced(&self) -> bool {

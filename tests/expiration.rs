@@ -10,7 +10,6 @@ use bytes::Bytes;
 use resumed::clock::Clock;
 use resumed::engine::content::{Content, Piece};
 use resumed::engine::{Engine, Fault, Policy};
-use resumed::protocol::checksum::Checksum;
 use resumed::protocol::metadata::Metadata;
 use resumed::protocol::operation::{Append, Completion, Creation};
 use resumed::protocol::refusal::Refusal;
@@ -28,10 +27,6 @@ impl Content for Whole {
         Poll::Ready(
             self.0.take().filter(|bytes| !bytes.is_empty()).map_or(Piece::End, Piece::Bytes),
         )
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
     }
 }
 

@@ -51,7 +51,9 @@ pub trait Content: Send {
     /// # Errors
     ///
     /// `Field` or `Checksum`, when it cannot be read.
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal>;
+    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
+        Ok(None)
+    }
 
     /// Whether who sends it wants to know of a new upload before any of it is taken. Its record is
     /// saved at once then.
@@ -234,10 +236,6 @@ mod tests {
         fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
             Poll::Ready(Piece::Bytes(vec![1; BATCH_BYTES].into()))
         }
-
-        fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-            Ok(None)
-        }
     }
 
     #[tokio::test]
@@ -261,10 +259,6 @@ mod tests {
     impl Content for Ready {
         fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
             Poll::Ready(self.0.next().map_or(Piece::End, Piece::Bytes))
-        }
-
-        fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-            Ok(None)
         }
     }
 
@@ -299,10 +293,6 @@ mod tests {
             }
             self.has_come = true;
             Poll::Ready(Piece::Bytes(Bytes::from_static(b"late")))
-        }
-
-        fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-            Ok(None)
         }
     }
 

@@ -8,7 +8,6 @@ use futures_util::poll;
 
 use super::*;
 use crate::engine::content::Piece;
-use crate::protocol::checksum::Checksum;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::metadata::Metadata;
 use crate::protocol::operation::{Completion, Creation};
@@ -31,10 +30,6 @@ pub(super) struct Once(pub(super) Option<Bytes>);
 impl Content for Once {
     fn poll_piece(&mut self, _: &mut std::task::Context<'_>) -> Poll<Piece> {
         Poll::Ready(self.0.take().map_or(Piece::End, Piece::Bytes))
-    }
-
-    fn trailer_checksum(&mut self) -> Result<Option<Checksum>, Refusal> {
-        Ok(None)
     }
 }
 

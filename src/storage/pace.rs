@@ -118,19 +118,17 @@ impl Pace {
 
     /// A place for work that waits seldom, if there is one now or in a moment.
     pub(in crate::storage) fn place(self: &Arc<Self>) -> Option<Place> {
-        let place = self.free_place();
-        if place.is_some() {
-            return place;
-        }
-        let begin = Instant::now();
-        while self.may_be_free_soon() && begin.elapsed() < BRIEFLY {
-            spin_loop();
-            let place = self.free_place();
-            if place.is_some() {
-                return place;
+        let mut since = None;
+        loop {
+            if let Some(place) = self.free_place() {
+                return Some(place);
             }
+            let since = *since.get_or_insert_with(Instant::now);
+            if !self.may_be_free_soon() || since.elapsed() > BRIEFLY {
+                return None;
+            }
+            spin_loop();
         }
-        None
     }
 
     fn free_place(self: &Arc<Self>) -> Option<Place> {

@@ -92,10 +92,9 @@ impl Pending {
                 return Ok(());
             }
             let mut changes = std::mem::take(&mut state.waiting);
-            let State { waiting, being_made, .. } = &mut *state;
-            *being_made = std::mem::take(&mut changes.after);
             // As many are to be expected again.
-            waiting.after.reserve(being_made.len());
+            state.waiting.after.reserve(changes.after.len());
+            state.being_made = std::mem::take(&mut changes.after);
             (changes, state.last)
         };
         let made = database.with(|database| changes.apply(database, Some(last)));
