@@ -13,7 +13,7 @@ use crate::protocol::operation::ExpectedChecksum;
 use crate::protocol::pieces::{PIECE_VALUE_BYTES, Pieces};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::repr_digests::{ReprDigests, SavedSha256, Sha256Digest};
-use crate::protocol::tree::{Frontier, GROUP_BYTES, Tree, resume_offset};
+use crate::protocol::tree::{Frontier, GROUP_BYTES, Tree, in_stretches, resume_offset};
 use crate::protocol::upload::{Placement, Upload};
 use crate::storage::{DataReader, Failure, List, StorageError, Version};
 
@@ -184,20 +184,21 @@ impl Running {
     }
 
     fn update(&mut self, pieces: &[Bytes]) {
-        for piece in pieces {
+        let offset = self.tree.as_ref().map(Tree::length).unwrap_or_default();
+        in_stretches(offset, pieces, |bytes| {
             if let Some(tree) = &mut self.tree {
-                tree.update(piece);
+                tree.update(bytes);
             }
             if let Some(sha256) = &mut self.sha256 {
-                sha256.update(piece);
+                sha256.update(bytes);
             }
             if let Some(pieces) = &mut self.pieces {
-                pieces.update(piece);
+                pieces.update(bytes);
             }
             if let Some(checksummer) = &mut self.checksummer {
-                checksummer.update(piece);
+                checksummer.update(bytes);
             }
-        }
+        });
     }
 
     async fn take_in(&mut self, pieces: Vec<Bytes>, bytes: u64) -> Result<(), StorageError> {

@@ -33,6 +33,7 @@
 mod frontier;
 mod group;
 mod list;
+mod stretches;
 
 use blake3::Hasher;
 
@@ -45,6 +46,7 @@ pub use self::group::{
 pub use self::list::{
     GroupList, GroupListError, HEADER_BYTES, VerifiedGroups, list_bytes, list_header,
 };
+pub use self::stretches::in_stretches;
 use crate::protocol::digest::Blake3Digest;
 
 /// Chaining values of consecutive full groups.
