@@ -113,8 +113,8 @@ impl Appending {
         }
         let mut gatherer = Gatherer::new(
             content,
-            self.admission.allowance(),
-            self.lease.superseded(),
+            (offset, self.admission.allowance()),
+            &self.lease,
             self.engine.stopping.clone(),
         );
         let first = gatherer.gather(None).await;

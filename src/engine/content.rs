@@ -11,13 +11,19 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::{Alarm, from_now};
+use super::lease::{Crowd, Lease};
 use crate::protocol::checksum::Checksum;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::Upload;
 
 /// The bytes that are written at once: what stays in a core's cache from the socket to the page
 /// cache, and keeps no async thread for long.
-pub const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: u64 = 256 << 10;
+/// The same while many uploads are written: each may hold two batches when all wait for the disk.
+const SMALL_BATCH_BYTES: u64 = 128 << 10;
+/// A full batch ends at a multiple of this in the upload: the page cache takes what begins and ends
+/// there in few large pieces. (Writes of 256 KiB onto ext4: 0.24 s of processor time a GiB in place of 0.29.)
+const ALIGNED_BYTES: u64 = 64 << 10;
 /// A piece of no more is copied: it may keep the whole buffer that it came in, which is 8 KiB for
 /// every byte that comes by itself, and thousands of pieces make a write slow.
 const SMALL_BYTES: usize = 1 << 10;
@@ -99,7 +105,29 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn push(&mut self, bytes: Bytes) {
+    /// Takes back the last bytes, so many of them. They are copied: the buffer that they came in is
+    /// used for the next ones, while it still is in the core's cache.
+    fn split_off(&mut self, bytes: u64) -> Bytes {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let mut missing = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut parts = Vec::new();
+        while missing > 0
+            && let Some(mut last) = self.pieces.pop()
+        {
+            let kept = last.len().saturating_sub(missing);
+            let part = last.split_off(kept);
+            missing = missing.saturating_sub(part.len());
+            parts.push(part);
+            if kept > 0 {
+                self.pieces.push(last);
+            }
+        }
+        parts.reverse();
+        parts.concat().into()
+    }
+
+    fn add(&mut self, bytes: Bytes) {
+        self.bytes = self.bytes.saturating_add(count(&bytes));
         if bytes.len() <= SMALL_BYTES {
             self.small.extend_from_slice(&bytes);
         } else {
@@ -120,19 +148,27 @@ pub(super) struct Gatherer {
     content: Box<dyn Content>,
     /// Bytes that may still come before the upload ends.
     allowance: u64,
+    /// Where the next batch begins in the upload.
+    offset: u64,
+    /// What came with the batch before and belongs to the next one.
+    left: Bytes,
+    crowd: Crowd,
     superseded: CancellationToken,
     stopping: CancellationToken,
     alarm: Alarm,
 }
 
 impl Gatherer {
+    /// For content that begins at `offset` of an upload, with at most `allowance` bytes.
     pub(super) fn new(
         content: Box<dyn Content>,
-        allowance: u64,
-        superseded: CancellationToken,
+        (offset, allowance): (u64, u64),
+        lease: &Lease,
         stopping: CancellationToken,
     ) -> Self {
-        Self { content, allowance, superseded, stopping, alarm: Alarm::default() }
+        let (crowd, superseded) = (lease.crowd(), lease.superseded());
+        let (left, alarm) = Default::default();
+        Self { content, allowance, offset, left, crowd, superseded, stopping, alarm }
     }
 
     /// The checksum that came behind the content, once it has ended.
@@ -154,12 +190,14 @@ impl Gatherer {
         let mut superseded = pin!(superseded.cancelled());
         let mut stopping = pin!(stopping.cancelled());
         let mut until = None;
+        let mut was_empty = true;
+        let full_bytes = if self.crowd.is_large() { SMALL_BATCH_BYTES } else { BATCH_BYTES };
         let mut batch = Batch::default();
+        batch.add(std::mem::take(&mut self.left));
         let mut grace: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|context| {
             // Bytes first: what has arrived is kept even when the append is being ended.
-            let was_empty = batch.bytes == 0;
-            let is_done = self.fill(&mut batch, context);
+            let is_done = self.fill(&mut batch, full_bytes, context);
             if batch.ending.is_some() {
                 return Poll::Ready(());
             }
@@ -182,6 +220,7 @@ impl Gatherer {
                 return if is_over { Poll::Ready(()) } else { Poll::Pending };
             }
             if was_empty && batch.bytes > 0 {
+                was_empty = false;
                 until = Some(from_now(BATCH_WAIT));
             } else if until.is_none() {
                 until = patience.map(from_now);
@@ -190,12 +229,17 @@ impl Gatherer {
         })
         .await;
         batch.end_small();
+        if batch.ending.is_none() && batch.bytes >= full_bytes {
+            let end = self.offset.saturating_add(batch.bytes);
+            self.left = batch.split_off(end % ALIGNED_BYTES);
+        }
+        self.offset = self.offset.saturating_add(batch.bytes);
         batch
     }
 
     /// Takes what is there; whether the batch is done.
-    fn fill(&mut self, batch: &mut Batch, context: &mut Context<'_>) -> bool {
-        loop {
+    fn fill(&mut self, batch: &mut Batch, full_bytes: u64, context: &mut Context<'_>) -> bool {
+        while batch.bytes < full_bytes {
             let piece = match self.content.poll_piece(context) {
                 Poll::Ready(piece) => piece,
                 Poll::Pending => return false,
@@ -206,105 +250,26 @@ impl Gatherer {
                 Piece::Cut => Some(Ending::Cut),
                 Piece::TooSlow => Some(Ending::TooSlow),
             };
-            let is_full = usize::try_from(batch.bytes).is_ok_and(|bytes| bytes >= BATCH_BYTES);
-            if is_full || batch.ending.is_some() {
+            if batch.ending.is_some() {
                 return true;
             }
         }
+        true
     }
 
     fn take(&mut self, bytes: Bytes, batch: &mut Batch) -> Option<Ending> {
-        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let Some(rest) = self.allowance.checked_sub(count) else {
+        let Some(rest) = self.allowance.checked_sub(count(&bytes)) else {
             return Some(Ending::Overrun);
         };
         self.allowance = rest;
-        batch.bytes = batch.bytes.saturating_add(count);
-        batch.push(bytes);
+        batch.add(bytes);
         None
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A peer that always has another full batch.
-    struct Endless;
-
-    impl Content for Endless {
-        fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
-            Poll::Ready(Piece::Bytes(vec![1; BATCH_BYTES].into()))
-        }
-    }
-
-    #[tokio::test]
-    async fn content_that_never_stalls_is_ended_all_the_same() {
-        let [superseded, stopping] = [(); 2].map(|()| CancellationToken::new());
-        for (token, ending) in
-            [(&superseded, Ending::Superseded), (&stopping, Ending::Stopping)].into_iter().rev()
-        {
-            let (superseded, stopping) = (superseded.clone(), stopping.clone());
-            let mut gatherer = Gatherer::new(Box::new(Endless), u64::MAX, superseded, stopping);
-            token.cancel();
-            let batch = gatherer.gather(None).await;
-            assert_eq!(batch.ending, Some(ending));
-            assert_eq!(usize::try_from(batch.bytes), Ok(BATCH_BYTES));
-        }
-    }
-
-    /// Pieces that are there at once.
-    struct Ready(std::vec::IntoIter<Bytes>);
-
-    impl Content for Ready {
-        fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Piece> {
-            Poll::Ready(self.0.next().map_or(Piece::End, Piece::Bytes))
-        }
-    }
-
-    #[tokio::test]
-    async fn small_pieces_are_put_together_and_long_ones_are_not_copied() {
-        let long = Bytes::from(vec![7; SMALL_BYTES + 1]);
-        let pieces: Vec<_> = (0..100).map(|byte| Bytes::from(vec![byte])).collect();
-        let all = [&pieces[..60], std::slice::from_ref(&long), &pieces[60..]].concat();
-        let content = Box::new(Ready(all.clone().into_iter()));
-        let [superseded, stopping] = [(); 2].map(|()| CancellationToken::new());
-        let batch = Gatherer::new(content, u64::MAX, superseded, stopping).gather(None).await;
-        assert_eq!(batch.pieces.concat(), all.concat());
-        assert_eq!(batch.pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [60, 1025, 40]);
-        assert_eq!(batch.pieces[1].as_ptr(), long.as_ptr());
-        assert_eq!((batch.bytes, batch.ending), (1125, Some(Ending::Whole)));
-    }
-
-    /// A piece that is told of one millisecond after it is asked for.
-    #[derive(Default)]
-    struct Late {
-        arrival: Option<Pin<Box<Sleep>>>,
-        has_come: bool,
-    }
-
-    impl Content for Late {
-        fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
-            let wait = || Box::pin(sleep(Duration::from_millis(1)));
-            if self.has_come
-                || self.arrival.get_or_insert_with(wait).as_mut().poll(context).is_pending()
-            {
-                return Poll::Pending;
-            }
-            self.has_come = true;
-            Poll::Ready(Piece::Bytes(Bytes::from_static(b"late")))
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_on_its_way_when_an_append_is_ended_is_taken() {
-        let superseded = CancellationToken::new();
-        superseded.cancel();
-        let (content, stopping) = (Box::<Late>::default(), CancellationToken::new());
-        let batch = Gatherer::new(content, u64::MAX, superseded, stopping).gather(None).await;
-        assert_eq!(
-            (batch.ending, batch.pieces.concat().as_slice()),
-            (Some(Ending::Superseded), &b"late"[..])
-        );
-    }
+fn count(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

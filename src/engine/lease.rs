@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,11 +20,14 @@ use crate::protocol::id::UploadId;
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Locks are spread so that requests for different uploads rarely meet.
 const SHARDS: usize = 16;
+/// More than so many that are held are many.
+const MANY: usize = 32;
 
 /// The leases of all uploads that are being written.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     shards: [Mutex<HashMap<UploadId, Holder>>; SHARDS],
+    held: AtomicUsize,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +44,17 @@ pub(super) struct Lease {
     leases: Arc<Leases>,
     id: UploadId,
     holder: Holder,
+}
+
+/// Who else has leases.
+#[derive(Debug)]
+pub(super) struct Crowd(Arc<Leases>);
+
+impl Crowd {
+    /// Whether many have one.
+    pub(super) fn is_large(&self) -> bool {
+        self.0.held.load(Ordering::Relaxed) > MANY
+    }
 }
 
 /// The holder did not end in time.
@@ -74,6 +89,11 @@ impl Leases {
         self.try_acquire(id).ok()
     }
 
+    /// Whether nobody has one.
+    pub(super) fn are_free(&self) -> bool {
+        self.held.load(Ordering::Relaxed) == 0
+    }
+
     fn try_acquire(self: &Arc<Self>, id: UploadId) -> Result<Lease, Holder> {
         let mut shard = self.shard(id).lock();
         if let Some(holder) = shard.get(&id) {
@@ -82,6 +102,7 @@ impl Leases {
         let holder =
             Holder { superseded: CancellationToken::new(), released: CancellationToken::new() };
         shard.insert(id, holder.clone());
+        self.held.fetch_add(1, Ordering::Relaxed);
         Ok(Lease { leases: Arc::clone(self), id, holder })
     }
 
@@ -103,11 +124,17 @@ impl Lease {
     pub(super) fn superseded(&self) -> CancellationToken {
         self.holder.superseded.clone()
     }
+
+    /// Tells whether many uploads are being written.
+    pub(super) fn crowd(&self) -> Crowd {
+        Crowd(Arc::clone(&self.leases))
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.leases.shard(self.id).lock().remove(&self.id);
+        self.leases.held.fetch_sub(1, Ordering::Relaxed);
         self.holder.released.cancel();
     }
 }
@@ -141,6 +168,20 @@ mod tests {
         let _held = leases.acquire(id()).await.unwrap();
         assert_eq!(leases.acquire(id()).await.unwrap_err(), Busy);
         assert_eq!(leases.end_append(id()).await, Err(Busy));
+    }
+
+    #[tokio::test]
+    async fn it_is_known_when_many_are_held() {
+        let leases = Arc::new(Leases::default());
+        let id = |number| UploadId::from_bytes([number; 16]);
+        let few: Vec<_> = (0..32).map(|number| leases.acquire_free(id(number)).unwrap()).collect();
+        assert!(!few[0].crowd().is_large());
+        let one_more = leases.acquire_free(id(32)).unwrap();
+        assert!(one_more.crowd().is_large());
+        drop(few);
+        assert!(!one_more.crowd().is_large() && !leases.are_free());
+        drop(one_more);
+        assert!(leases.are_free());
     }
 
     #[tokio::test]
