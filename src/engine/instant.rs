@@ -1,5 +1,4 @@
-//! Uploads whose bytes are here already: those that a client need not send, and those that need not
-//! lie here twice.
+//! Uploads whose bytes are here already, and that a client need not send.
 //!
 //! A digest is not a secret: whoever learns one must not get the file for it. Among the uploads of
 //! one owner that is no question, as he may read them anyway; among those of all, the client has to
@@ -34,8 +33,6 @@ pub enum InstantUpload {
 
 /// The uploads with a digest that are looked at, of which the first that fits is taken.
 const MAX_ALIKE: usize = 8;
-/// Shorter uploads are not worth a look for others that are equal.
-const MIN_SHARED_BYTES: u64 = 64 << 10;
 /// The most content that a creation may have which is not needed: it is read all the same, since
 /// a client that still sends does not see the answer.
 const MAX_NEEDLESS_BYTES: u64 = 16 << 20;
@@ -220,7 +217,7 @@ impl Engine {
 
     /// The complete uploads in one piece that have these digests and the length of `upload`. One
     /// that cannot be told of is none: without it the bytes are sent.
-    async fn alike(&self, digests: ReprDigests, upload: &Upload) -> Vec<Upload> {
+    pub(super) async fn alike(&self, digests: ReprDigests, upload: &Upload) -> Vec<Upload> {
         let found = self.records.alike(digests, MAX_ALIKE).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "could not look for equal uploads");
             Vec::new()
@@ -246,67 +243,10 @@ impl Engine {
         }
         alike
     }
-
-    /// Lets a complete upload share the bytes of an equal one that was there before, in the
-    /// background. A crash that comes before leaves it a copy of its own.
-    pub(super) fn start_sharing(self: &Arc<Self>, upload: &Upload) {
-        let has_digest = upload.digest().is_some();
-        if !has_digest || upload.length().is_none_or(|length| length < MIN_SHARED_BYTES) {
-            return;
-        }
-        let (engine, upload) = (Arc::clone(self), upload.clone());
-        self.tasks.spawn(async move {
-            let sharing = async {
-                if let Err(error) = engine.share_with_first(&upload).await {
-                    tracing::debug!(%error, "two equal uploads do not share their bytes");
-                }
-            };
-            tokio::select! {
-                () = engine.stopping.cancelled() => {}
-                () = sharing => {}
-            }
-        });
-    }
-
-    async fn share_with_first(&self, upload: &Upload) -> Result<(), StorageError> {
-        let alike = self.alike(upload.digests(), upload).await;
-        // The one that was there first keeps its bytes: two that take each other's share nothing.
-        let age = |upload: &Upload| match *upload.state() {
-            State::Complete { at, .. } => (at, upload.id()),
-            State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => {
-                (upload.created(), upload.id())
-            }
-        };
-        let first = alike.into_iter().min_by_key(age);
-        match first.filter(|first| age(first) < age(upload)) {
-            Some(first) => self.share(upload, &first).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Compares before it shares: the bytes that were there may have been damaged since, and a good
-    /// copy must not be given up for a bad one.
-    async fn share(&self, upload: &Upload, first: &Upload) -> Result<(), StorageError> {
-        let _turn = self.share_turn.acquire().await;
-        let range = 0..upload.length().unwrap_or_default();
-        let own = self.read(upload, range.clone()).await?;
-        let other = self.read(first, range).await?;
-        if !are_equal(own, other).await? {
-            tracing::error!(
-                upload = %upload.id(), other = %first.id(),
-                "two uploads have the same digest but not the same bytes; one is damaged"
-            );
-            return Ok(());
-        }
-        self.data.share(upload.id(), first.id()).await?;
-        tracing::debug!(upload = %upload.id(), with = %first.id(), "equal uploads share their bytes");
-        // It may have been cancelled meanwhile, and its bytes removed before they were shared.
-        self.remove_if_gone(upload.id()).await
-    }
 }
 
 /// Whether two readers give the same bytes, however each of them cuts them.
-async fn are_equal(
+pub(super) async fn are_equal(
     mut one: Box<dyn DataReader>,
     mut other: Box<dyn DataReader>,
 ) -> Result<bool, StorageError> {

@@ -16,6 +16,7 @@ mod lists;
 mod lost;
 mod seal;
 mod seen_through;
+mod sharing;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use self::instant::InstantUpload;
 use self::kept::KeptDigests;
 use self::lease::{Busy, Lease, Leases};
 use self::seen_through::SeenThrough;
+use self::sharing::Waiting;
 use crate::clock::Clock;
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
@@ -85,8 +87,8 @@ pub struct Engine {
     /// The uploads that are worked on in the background, or wait for their turn.
     working: Mutex<HashSet<UploadId>>,
     work_turn: Semaphore,
-    /// Comparing long uploads keeps no joins waiting.
-    share_turn: Semaphore,
+    /// Complete uploads that may be equal to others. Comparing them keeps no joins waiting.
+    waiting_to_share: Waiting,
     /// Nor do proofs, which a client waits for.
     proof_turn: Semaphore,
     /// The digests of uploads that go on soon.
@@ -132,7 +134,7 @@ impl Engine {
             stopping: CancellationToken::new(),
             working: Mutex::default(),
             work_turn: Semaphore::new(1),
-            share_turn: Semaphore::new(1),
+            waiting_to_share: Waiting::default(),
             proof_turn: Semaphore::new(1),
             kept: KeptDigests::default(),
             left_by_sweep: AtomicUsize::new(0),
