@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::{Alarm, from_now};
-use super::lease::{Crowd, Lease};
+use super::lease::{Lease, Leases};
 use crate::protocol::checksum::Checksum;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::Upload;
@@ -152,7 +153,7 @@ pub(super) struct Gatherer {
     offset: u64,
     /// What came with the batch before and belongs to the next one.
     left: Bytes,
-    crowd: Crowd,
+    leases: Arc<Leases>,
     superseded: CancellationToken,
     stopping: CancellationToken,
     alarm: Alarm,
@@ -166,9 +167,9 @@ impl Gatherer {
         lease: &Lease,
         stopping: CancellationToken,
     ) -> Self {
-        let (crowd, superseded) = (lease.crowd(), lease.superseded());
+        let (leases, superseded) = (lease.all(), lease.superseded());
         let (left, alarm) = Default::default();
-        Self { content, allowance, offset, left, crowd, superseded, stopping, alarm }
+        Self { content, allowance, offset, left, leases, superseded, stopping, alarm }
     }
 
     /// The checksum that came behind the content, once it has ended.
@@ -191,7 +192,7 @@ impl Gatherer {
         let mut stopping = pin!(stopping.cancelled());
         let mut until = None;
         let mut was_empty = true;
-        let full_bytes = if self.crowd.is_large() { SMALL_BATCH_BYTES } else { BATCH_BYTES };
+        let full_bytes = if self.leases.are_many() { SMALL_BATCH_BYTES } else { BATCH_BYTES };
         let mut batch = Batch::default();
         batch.add(std::mem::take(&mut self.left));
         let mut grace: Option<Pin<Box<Sleep>>> = None;

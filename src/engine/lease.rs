@@ -27,6 +27,7 @@ const MANY: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     shards: [Mutex<HashMap<UploadId, Holder>>; SHARDS],
+    /// The entries of all shards. Each batch of each append asks for it.
     held: AtomicUsize,
 }
 
@@ -44,17 +45,6 @@ pub(super) struct Lease {
     leases: Arc<Leases>,
     id: UploadId,
     holder: Holder,
-}
-
-/// Who else has leases.
-#[derive(Debug)]
-pub(super) struct Crowd(Arc<Leases>);
-
-impl Crowd {
-    /// Whether many have one.
-    pub(super) fn is_large(&self) -> bool {
-        self.0.held.load(Ordering::Relaxed) > MANY
-    }
 }
 
 /// The holder did not end in time.
@@ -94,6 +84,11 @@ impl Leases {
         self.held.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether many are held.
+    pub(super) fn are_many(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > MANY
+    }
+
     fn try_acquire(self: &Arc<Self>, id: UploadId) -> Result<Lease, Holder> {
         let mut shard = self.shard(id).lock();
         if let Some(holder) = shard.get(&id) {
@@ -125,9 +120,9 @@ impl Lease {
         self.holder.superseded.clone()
     }
 
-    /// Tells whether many uploads are being written.
-    pub(super) fn crowd(&self) -> Crowd {
-        Crowd(Arc::clone(&self.leases))
+    /// All leases, of which this is one.
+    pub(super) fn all(&self) -> Arc<Leases> {
+        Arc::clone(&self.leases)
     }
 }
 
@@ -175,11 +170,11 @@ mod tests {
         let leases = Arc::new(Leases::default());
         let id = |number| UploadId::from_bytes([number; 16]);
         let few: Vec<_> = (0..32).map(|number| leases.acquire_free(id(number)).unwrap()).collect();
-        assert!(!few[0].crowd().is_large());
+        assert!(!leases.are_many());
         let one_more = leases.acquire_free(id(32)).unwrap();
-        assert!(one_more.crowd().is_large());
+        assert!(one_more.all().are_many());
         drop(few);
-        assert!(!one_more.crowd().is_large() && !leases.are_free());
+        assert!(!leases.are_many() && !leases.are_free());
         drop(one_more);
         assert!(leases.are_free());
     }

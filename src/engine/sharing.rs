@@ -49,11 +49,11 @@ impl Waiting {
         self.0.lock().front().copied()
     }
 
-    /// Ends with the first; whether there is another.
-    fn pop(&self) -> bool {
+    /// Ends with the first, and goes on to the next. With none left, who puts one in sees to it.
+    fn next(&self) -> Option<(UploadId, Instant)> {
         let mut waiting = self.0.lock();
         waiting.pop_front();
-        !waiting.is_empty()
+        waiting.front().copied()
     }
 
     fn are_few(&self) -> bool {
@@ -83,7 +83,8 @@ impl Engine {
 
     /// Sees to all that wait, until none is left.
     async fn share_all(&self) {
-        while let Some((id, latest)) = self.waiting_to_share.first() {
+        let mut next = self.waiting_to_share.first();
+        while let Some((id, latest)) = next {
             self.quiet(latest).await;
             match self.load(id).await {
                 Ok(found) => {
@@ -97,9 +98,7 @@ impl Engine {
                     tracing::debug!(%error, "an upload is passed over that may be equal");
                 }
             }
-            if !self.waiting_to_share.pop() {
-                return;
-            }
+            next = self.waiting_to_share.next();
         }
     }
 

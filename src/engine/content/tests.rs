@@ -1,9 +1,6 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::lease::Leases;
 use crate::protocol::id::UploadId;
 
 /// A peer that always has another full batch.
