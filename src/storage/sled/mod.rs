@@ -10,6 +10,8 @@
 //! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or
 //!   brought up to the journal, when it is opened (`recover`).
 //! - Opening and reading panic on some damage. That is caught and told as an error.
+//! - It looks at the size of its cache after so many uses of pages, however large they are. Pages of
+//!   long records are used more often (`index`).
 //! - It cannot be opened on a full disk. Some room is kept for that.
 
 mod base;
