@@ -1,4 +1,5 @@
-//! Records with long metadata take no more memory than is documented, however many there are.
+//! What many records with long metadata take in memory. (Those that are saved again and again may
+//! take more: ARCHITECTURE.md, bounds.)
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[tokio::test]
-async fn many_records_with_long_metadata_take_bounded_memory() {
+async fn many_new_records_with_long_metadata_do_not_all_stay_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let folder = DataFolder::open(folder.path()).unwrap();
     let store = SledStore::open(&folder, Durability::Process).unwrap();

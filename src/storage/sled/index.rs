@@ -28,10 +28,12 @@ pub(super) const WAKE: u8 = b'w';
 const BLAKE3: u8 = b'b';
 const SHA256: u8 = b's';
 
-/// The entries of a page of sled, about: it divides those of more than 16.
+/// The entries of a page of sled, about: it splits pages of more than 16.
 const ENTRIES: usize = 12;
-/// The bytes that one use of a page stands for, at most.
+/// The bytes that one use of a page stands for.
 const USE_BYTES: usize = 8 << 10;
+/// After so many uses sled looks for what has to go.
+const MOST_USES: usize = 64;
 
 /// Changes that are made at once.
 #[derive(Default)]
@@ -143,13 +145,13 @@ fn page_of(record: &[u8]) -> usize {
 /// many.
 ///
 /// sled keeps its cache in 256 parts. Of each it looks what has to go after every 64 uses, however
-/// large the pages are. So a use stands for at most [`USE_BYTES`], and what sled has not counted
-/// takes no more than 128 MiB. (24,000 records with metadata of 15 KB, saved and loaded once, took
-/// 441 MiB in all; 250 so.)
+/// large the pages are: 24,000 records with metadata of 15 KB, saved and loaded once, took 441 MiB
+/// in all, and take 250 so. It is no bound: a page of more than 128 KiB lies in a file of its own,
+/// and sled counts it as some tens of bytes then.
 fn weigh(tree: &sled::Tree, key: &[u8], bytes: usize) {
-    let mut uses = (0..bytes / USE_BYTES).map(|_| guarded(|| tree.get(key)));
+    let uses = (bytes / USE_BYTES).min(MOST_USES);
     // An error is for those who want what stands there.
-    let _ = uses.find(Result::is_err);
+    let _ = (0..uses).map(|_| guarded(|| tree.get(key))).find(Result::is_err);
 }
 
 /// A record that has to be that of this upload.
@@ -183,7 +185,7 @@ pub(super) fn records(
     let tree = tree.clone();
     each(tree.scan_prefix([RECORD])).map(move |found| {
         let (key, record) = found?;
-        // Of each page all records come by.
+        // The others of its page are weighed as well.
         weigh(&tree, &key, record.len());
         Ok((id_at_end(&key)?, record))
     })

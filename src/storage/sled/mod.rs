@@ -11,7 +11,9 @@
 //!   brought up to the journal, when it is opened (`recover`).
 //! - Opening and reading panic on some damage. That is caught and told as an error.
 //! - It looks at the size of its cache after so many uses of pages, however large they are. Pages of
-//!   long records are used more often (`index`).
+//!   long records are used more often (`index`). And it counts what a page takes in its log: some
+//!   tens of bytes for one of more than 128 KiB, which has a file of its own. Nothing is done about
+//!   that: records of more than 8 KB may all stay in memory.
 //! - It cannot be opened on a full disk. Some room is kept for that.
 
 mod base;
