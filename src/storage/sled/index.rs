@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 'm'                          → the number of the last frame of the journal that is in here (8, BE)
-//! 'u' id(16)                   → the record (codec)
+//! 'u' id(16)                   → the record (`pieces`)
+//! 'x' id(16) n(4, BE)          → a piece of it
 //! 'w' wake in ms(8, BE) id(16) → nothing; the wake index
 //! 'b' blake3(32) id(16)        → nothing; complete uploads by their digests
 //! 's' sha256(32) id(16)        → nothing
@@ -14,8 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sled::IVec;
 
-use super::failure;
 use super::recover::REMEDY;
+use super::{failure, pieces};
 use crate::protocol::id::UploadId;
 use crate::protocol::repr_digests::ReprDigests;
 use crate::protocol::units::Timestamp;
@@ -28,19 +29,14 @@ pub(super) const WAKE: u8 = b'w';
 const BLAKE3: u8 = b'b';
 const SHA256: u8 = b's';
 
-/// The entries of a page of sled, about: it splits pages of more than 16.
-const ENTRIES: usize = 12;
-/// The bytes that one use of a page stands for.
-const USE_BYTES: usize = 8 << 10;
-/// After so many uses sled looks for what has to go.
-const MOST_USES: usize = 64;
-
 /// Changes that are made at once.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// Keys, and their values; `None` removes one. As the database keeps them, so that who puts
-    /// them there has nothing to copy.
-    writes: HashMap<IVec, Option<IVec>>,
+    /// The encoded records; `None` removes one. As the database keeps them, so that who puts them
+    /// there has nothing to copy.
+    records: HashMap<UploadId, Option<IVec>>,
+    /// Keys of the indexes, and whether they are in there.
+    keys: HashMap<IVec, bool>,
     /// What was put into those at least once, in bytes.
     bytes: usize,
     /// The records as they will be.
@@ -57,30 +53,30 @@ impl Changes {
     ) {
         let old = before.map(|stored| index_keys(&stored.upload)).unwrap_or_default();
         let new = after.as_ref().map(|(stored, _)| index_keys(&stored.upload)).unwrap_or_default();
-        match &after {
-            Some((_, bytes)) => self.write(&record_key(id), Some(bytes)),
-            None => self.write(&record_key(id), None),
-        }
-        old.iter().filter(|key| !new.contains(key)).for_each(|key| self.write(key, None));
+        let record = after.as_ref().map(|(_, record)| IVec::from(*record));
+        let bytes = record.as_ref().map_or(0, |record| record.len());
+        self.bytes = self.bytes.saturating_add(size_of::<UploadId>()).saturating_add(bytes);
+        self.records.insert(id, record);
+        old.iter().filter(|key| !new.contains(key)).for_each(|key| self.put(key, false));
         new.iter().filter(|key| !old.contains(key)).for_each(|key| self.index(key));
         self.after.insert(id, after.map(|(stored, _)| stored));
     }
 
     /// Puts a record, by one of its [`index_keys`], into the index.
     pub(super) fn index(&mut self, key: &[u8]) {
-        self.write(key, Some(&[]));
+        self.put(key, true);
     }
 
-    fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let bytes = key.len().saturating_add(value.map_or(0, <[u8]>::len));
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.writes.insert(key.into(), value.map(IVec::from));
+    fn put(&mut self, key: &[u8], is_in: bool) {
+        self.bytes = self.bytes.saturating_add(key.len());
+        self.keys.insert(key.into(), is_in);
     }
 
     /// Adds changes that come after these.
     pub(super) fn merge(&mut self, later: Self) {
         self.bytes = self.bytes.saturating_add(later.bytes);
-        self.writes.extend(later.writes);
+        self.records.extend(later.records);
+        self.keys.extend(later.keys);
         self.after.extend(later.after);
     }
 
@@ -91,29 +87,22 @@ impl Changes {
 
     /// Whether there is nothing to be made.
     pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.records.is_empty() && self.keys.is_empty()
     }
 
     /// Makes the changes, and says that the journal is in here up to this frame.
     pub(super) fn apply(self, tree: &sled::Tree, applied: Option<u64>) -> Result<(), Failure> {
         let mut batch = sled::Batch::default();
-        let mut long = Vec::new();
-        for (key, value) in self.writes {
-            let bytes = value.as_ref().map_or(0, |value| page_of(value));
-            if bytes >= USE_BYTES {
-                long.push((key.clone(), bytes));
-            }
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+        for (id, record) in self.records {
+            pieces::set(tree, &mut batch, id, record)?;
+        }
+        for (key, is_in) in self.keys {
+            if is_in { batch.insert(key, &[]) } else { batch.remove(key) }
         }
         if let Some(applied) = applied {
             batch.insert(APPLIED, &applied.to_be_bytes());
         }
-        guarded(|| tree.apply_batch(batch))?;
-        long.iter().for_each(|(key, bytes)| weigh(tree, key, *bytes));
-        Ok(())
+        guarded(|| tree.apply_batch(batch))
     }
 }
 
@@ -127,31 +116,8 @@ pub(super) fn applied(tree: &sled::Tree) -> Result<Option<u64>, Failure> {
 
 /// The record of an upload.
 pub(super) fn read(tree: &sled::Tree, id: UploadId) -> Result<Option<Stored>, Failure> {
-    let key = record_key(id);
-    // The next record tells of a page in which this one is not. It may be damaged when this is not.
-    let next = guarded(|| tree.range(key..).next().transpose());
-    let here = || guarded(|| Ok(tree.get(key)?.map(|record| (IVec::from(&key), record))));
-    let Some((found, record)) = next.or_else(|_| here())? else { return Ok(None) };
-    weigh(tree, &key, page_of(&record));
-    if found == key { decode(id, &record).map(Some) } else { Ok(None) }
-}
-
-/// The bytes of the page that a record stands in, about.
-fn page_of(record: &[u8]) -> usize {
-    record.len().saturating_mul(ENTRIES)
-}
-
-/// Has sled count the use of so many bytes of the page of this key as more than one, if they are
-/// many.
-///
-/// sled keeps its cache in 256 parts. Of each it looks what has to go after every 64 uses, however
-/// large the pages are: 24,000 records with metadata of 15 KB, saved and loaded once, took 441 MiB
-/// in all, and take 250 so. It is no bound: a page of more than 128 KiB lies in a file of its own,
-/// and sled counts it as some tens of bytes then.
-fn weigh(tree: &sled::Tree, key: &[u8], bytes: usize) {
-    let uses = (bytes / USE_BYTES).min(MOST_USES);
-    // An error is for those who want what stands there.
-    let _ = (0..uses).map(|_| guarded(|| tree.get(key))).find(Result::is_err);
+    let record = pieces::get(tree, id)?;
+    record.map(|record| decode(id, &record)).transpose()
 }
 
 /// A record that has to be that of this upload.
@@ -178,16 +144,27 @@ where
     })
 }
 
+/// What the database has of each record ([`pieces::whole`]), in the order of their ids.
+pub(super) fn entries(
+    tree: &sled::Tree,
+) -> impl Iterator<Item = Result<(UploadId, IVec), Failure>> + use<> {
+    each(tree.scan_prefix([RECORD])).map(|found| {
+        let (key, entry) = found?;
+        Ok((id_at_end(&key)?, entry))
+    })
+}
+
 /// All records, in the order of their ids.
 pub(super) fn records(
     tree: &sled::Tree,
 ) -> impl Iterator<Item = Result<(UploadId, IVec), Failure>> + use<> {
     let tree = tree.clone();
-    each(tree.scan_prefix([RECORD])).map(move |found| {
-        let (key, record) = found?;
-        // The others of its page are weighed as well.
-        weigh(&tree, &key, record.len());
-        Ok((id_at_end(&key)?, record))
+    entries(&tree).filter_map(move |found| {
+        let whole = found.and_then(|(id, entry)| {
+            let record = pieces::whole(&tree, id, entry)?;
+            Ok(record.map(|record| (id, record)))
+        });
+        whole.transpose()
     })
 }
 

@@ -10,10 +10,10 @@
 //! - After a loss of power, or damage, its files cannot be believed. It is made anew then, or
 //!   brought up to the journal, when it is opened (`recover`).
 //! - Opening and reading panic on some damage. That is caught and told as an error.
-//! - It looks at the size of its cache after so many uses of pages, however large they are. Pages of
-//!   long records are used more often (`index`). And it counts what a page takes in its log: some
-//!   tens of bytes for one of more than 128 KiB, which has a file of its own. Nothing is done about
-//!   that: records of more than 8 KB may all stay in memory.
+//! - It splits pages by the number of their entries, looks at the size of its cache after so many
+//!   uses of pages, however large they are, and counts some tens of bytes for one of more than
+//!   128 KiB. So its memory has a bound only where no entry is long, and long records are kept in
+//!   pieces (`pieces`).
 //! - It cannot be opened on a full disk. Some room is kept for that.
 
 mod base;
@@ -23,6 +23,7 @@ mod flusher;
 mod index;
 mod open;
 mod pending;
+mod pieces;
 mod rebuild;
 mod recent;
 mod recover;

@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 
 use super::index::{self, applied, decode, guarded, read};
-use super::open;
 use super::recover::{doing, remove_all};
 use super::replay::{Replay, finish, no_record};
 use super::trust::Mark;
+use super::{open, pieces};
 use crate::storage::folder::{DataFolder, sync_folder};
 use crate::storage::journal::{BasePoint, Chain, Entry, Found, write_base};
 use crate::storage::{Durability, Failure, StorageError};
@@ -145,15 +145,19 @@ fn merge(
     unreadable: &mut Vec<String>,
 ) -> Result<(), Failure> {
     let mut replay = Replay::new(new);
-    let mut found = index::records(old);
+    let mut found = index::entries(old);
     let read_to = loop {
-        let (id, record) = match found.next() {
+        let (id, entry) = match found.next() {
             Some(Ok(found)) => found,
             Some(Err(failure)) => break Err(failure),
             None => break Ok(()),
         };
-        match decode(id, &record) {
-            Ok(stored) if read(new, id)?.is_none_or(|known| known.version < stored.version) => {
+        let record = pieces::whole(old, id, entry)
+            .and_then(|record| record.map(|record| Ok((decode(id, &record)?, record))).transpose());
+        match record {
+            Ok(Some((stored, record)))
+                if read(new, id)?.is_none_or(|known| known.version < stored.version) =>
+            {
                 replay.take(Entry::Save { id, record: &record })?;
             }
             Ok(_) => {}

@@ -2,26 +2,31 @@
 
 use std::collections::HashMap;
 
-use super::index::{Changes, decode, guarded, index_keys, record_key};
+use super::index::{Changes, decode, guarded, index_keys};
+use super::pieces;
 use crate::protocol::id::UploadId;
 use crate::storage::journal::Entry;
 use crate::storage::{Failure, Stored};
 
-/// The uploads whose records are put into the database at once.
+/// The uploads whose records are put into the database at once, at most.
 const BATCH: usize = 8192;
+/// The bytes of records after which they are.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Puts entries of the journal into a database. What is there already is left as it is.
 pub(super) struct Replay<'a> {
     tree: &'a sled::Tree,
     /// The last entry of each upload.
     entries: HashMap<UploadId, Option<Vec<u8>>>,
+    /// The bytes of those, and of the entries before them.
+    bytes: usize,
     /// The records that were none, each in words for a person. What was known before stays.
     pub(super) unreadable: Vec<String>,
 }
 
 impl<'a> Replay<'a> {
     pub(super) fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, entries: HashMap::new(), unreadable: Vec::new() }
+        Self { tree, entries: HashMap::new(), bytes: 0, unreadable: Vec::new() }
     }
 
     pub(super) fn take(&mut self, entry: Entry<'_>) -> Result<(), Failure> {
@@ -30,13 +35,16 @@ impl<'a> Replay<'a> {
             Entry::Delete { id } => (id, None),
             Entry::End { .. } => return Ok(()),
         };
+        self.bytes = self.bytes.saturating_add(record.as_ref().map_or(0, Vec::len));
         self.entries.insert(id, record);
-        if self.entries.len() >= BATCH { self.apply() } else { Ok(()) }
+        let are_many = self.entries.len() >= BATCH || self.bytes >= BATCH_BYTES;
+        if are_many { self.apply() } else { Ok(()) }
     }
 
     /// Makes the changes that are left.
     pub(super) fn apply(&mut self) -> Result<(), Failure> {
         let mut changes = Changes::default();
+        self.bytes = 0;
         for (id, record) in self.entries.drain() {
             let after = match &record {
                 None => None,
@@ -72,7 +80,7 @@ fn put(
     id: UploadId,
     after: Option<(Stored, &[u8])>,
 ) -> Result<(), Failure> {
-    let found = guarded(|| tree.get(record_key(id)))?;
+    let found = pieces::get(tree, id)?;
     // One that cannot be read is of no use in finding what stands in the index for it.
     let before = || found.as_ref().and_then(|found| decode(id, found).ok());
     let Some((after, record)) = after else {
