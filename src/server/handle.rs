@@ -230,7 +230,8 @@ impl Handler {
 /// Copies what the head says out of the buffer that it was read into: hyper takes another one for the
 /// content as long as this one is in use, which is 8 KiB for as long as the content takes.
 fn detach(parts: &mut Parts) {
-    let mut copies = BytesMut::new();
+    let bytes = parts.headers.values().map(HeaderValue::len).sum();
+    let mut copies = BytesMut::with_capacity(bytes);
     for value in parts.headers.values() {
         copies.extend_from_slice(value.as_bytes());
     }

@@ -37,7 +37,7 @@ impl Locations {
 
     /// The URL of an upload; see [`Self::collection`].
     pub(super) fn location(&self, uri: &Uri, headers: &HeaderMap, id: UploadId) -> String {
-        format!("{}{id}", self.collection(uri, headers))
+        [self.collection(uri, headers), id.to_string()].concat()
     }
 
     /// The URL of the collection, which that of an upload begins with: absolute where the request
@@ -47,7 +47,7 @@ impl Locations {
             return url.to_string();
         }
         let origin = self.origin(uri, headers).unwrap_or_default();
-        format!("{origin}{}", self.0.base_path)
+        [&origin, self.0.base_path.as_str()].concat()
     }
 
     fn origin(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
@@ -64,7 +64,7 @@ impl Locations {
             .or_else(|| named.map(str::to_owned))?;
         // What the client wrote goes back into a header: only if it is a host indeed.
         let authority = host.parse::<Authority>().ok()?;
-        (!authority.as_str().contains('@')).then(|| format!("{scheme}://{authority}"))
+        (!authority.as_str().contains('@')).then(|| [scheme, "://", authority.as_str()].concat())
     }
 }
 

@@ -13,6 +13,8 @@ use crate::protocol::upload::Upload;
 
 /// The form that is written. A store of a later one is not guessed at.
 const FORM: u32 = 1;
+/// The bytes of most records beside their metadata, and some more.
+const TYPICAL_BYTES: usize = 512;
 
 #[derive(Serialize)]
 struct Written<'a> {
@@ -39,8 +41,11 @@ struct Read {
 ///
 /// [`Failure::Damaged`] when it has no JSON form, which no upload is known to cause.
 pub fn encode(upload: &Upload, version: Version) -> Result<Vec<u8>, Failure> {
-    serde_json::to_vec(&Written { v: FORM, version: version.0, upload })
-        .map_err(|error| Failure::Damaged(error.to_string()))
+    let bytes = upload.metadata().as_str().len().saturating_add(TYPICAL_BYTES);
+    let mut record = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut record, &Written { v: FORM, version: version.0, upload })
+        .map_err(|error| Failure::Damaged(error.to_string()))?;
+    Ok(record)
 }
 
 /// Reads a record.

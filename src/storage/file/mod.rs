@@ -132,7 +132,13 @@ impl Shared {
     }
 
     fn path(&self, id: UploadId) -> PathBuf {
-        self.folder.join(format!("{:02x}/{id}", id.to_bytes()[0]))
+        // Otherwise it is moved as it grows, for every write.
+        let bytes = self.folder.as_os_str().len().saturating_add("/ab/".len() + 32);
+        let mut path = PathBuf::with_capacity(bytes);
+        path.push(&self.folder);
+        path.push(format!("{:02x}", id.to_bytes()[0]));
+        path.push(id.to_string());
+        path
     }
 
     /// Takes room for bytes, unless there is too little; what is left then. What all writers take

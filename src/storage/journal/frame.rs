@@ -9,6 +9,9 @@ pub(super) const ALIGNMENT: usize = 8;
 /// No payload is longer: a group of saves ends at some MiB, a record at some MiB as well.
 pub(super) const MAX_PAYLOAD_BYTES: u64 = 64 << 20;
 
+/// The bytes of most frames with one record.
+const TYPICAL_BYTES: usize = 1 << 10;
+
 /// One change of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) enum Entry<'a> {
@@ -28,7 +31,9 @@ pub(in crate::storage) struct Payload {
 
 impl Default for Payload {
     fn default() -> Self {
-        Self { bytes: vec![0; HEADER_BYTES] }
+        let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
+        bytes.resize(HEADER_BYTES, 0);
+        Self { bytes }
     }
 }
 
