@@ -23,10 +23,13 @@ const KILLS: u64 = 200;
 const CLIENTS: u64 = 8;
 /// The longest upload in bytes.
 const LONGEST: u64 = 300_000;
+/// The longest metadata, in groups of four characters: some records are short, some have many pieces.
+const LONGEST_METADATA: u64 = 2_000;
 
 /// An upload as its client knows it.
 struct Upload {
     path: String,
+    metadata: String,
     content: Vec<u8>,
     acknowledged: usize,
 }
@@ -58,12 +61,15 @@ impl Client {
         let length = self.random.below(LONGEST) + 1;
         let first = self.random.below(1 << 40);
         let content = content(first, length);
-        let fields = format!("Upload-Length: {length}\r\n");
+        let groups = usize::try_from(self.random.below(LONGEST_METADATA)).unwrap();
+        let groups = if groups.is_multiple_of(2) { groups } else { groups / 100 };
+        let metadata = format!("filename {}", "abcd".repeat(groups));
+        let fields = format!("Upload-Length: {length}\r\nUpload-Metadata: {metadata}\r\n");
         let answer = request(self.address(), ("POST", "/files/"), &fields, b"")?;
         assert_eq!(answer.status, 201, "{}", answer.head);
         let path = answer.path();
         self.acknowledgements.fetch_add(1, Ordering::Relaxed);
-        self.uploads.push(Upload { path, content, acknowledged: 0 });
+        self.uploads.push(Upload { path, metadata, content, acknowledged: 0 });
         Ok(())
     }
 
@@ -72,6 +78,8 @@ impl Client {
         let upload = &mut self.uploads[index];
         let head = request(address, ("HEAD", &upload.path), "", b"")?;
         assert_eq!(head.status, 200, "an upload is lost: {}", head.head);
+        let metadata = head.field("upload-metadata").unwrap();
+        assert!(metadata == upload.metadata.trim_end(), "other metadata: {metadata}");
         let offset: usize = head.field("upload-offset").unwrap().parse().unwrap();
         let acknowledged = upload.acknowledged;
         assert!(offset >= acknowledged, "the offset went back from {acknowledged} to {offset}");

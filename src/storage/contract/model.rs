@@ -25,10 +25,12 @@ enum Step {
 }
 
 fn upload() -> impl Strategy<Value = Upload> {
-    let metadata = prop_oneof![Just(""), Just("flag"), Just("name d29ybGQ=,\"\\ YQ==")];
+    let short = prop_oneof![Just(""), Just("flag"), Just("name d29ybGQ=,\"\\ YQ==")];
+    let long = (0..3_000_usize).prop_map(|groups| format!("name {}", "d29y".repeat(groups)));
+    let metadata = prop_oneof![3 => short.prop_map(str::to_owned), 2 => long];
     let expires = proptest::option::of(0..8_u64);
     (0..5_u8, metadata, expires, 0..3_u8).prop_map(|(number, metadata, expires, state)| {
-        let metadata = Metadata::parse(metadata).unwrap();
+        let metadata = Metadata::parse(&metadata).unwrap();
         let receiving = Upload::new(id(number), Some(0), metadata, Timestamp(1));
         let upload = match state {
             0 => receiving,

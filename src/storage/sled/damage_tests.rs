@@ -318,3 +318,36 @@ async fn a_folder_that_had_records_is_not_taken_for_a_new_one() {
     fs::remove_file(folder.path().join("records.state")).unwrap();
     open(folder.path()).unwrap();
 }
+
+#[tokio::test]
+async fn long_records_of_an_older_database_are_read_replaced_and_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = upload(200).expiring(Some(Timestamp(1)));
+    {
+        let store = open(folder.path()).unwrap();
+        store.save(long.clone(), None).await.unwrap();
+        store.known.pending.settle(&store.database).unwrap();
+        let whole = |database: &sled::Db| {
+            let record = pieces::get(database, long.id())?.unwrap();
+            let mut batch = sled::Batch::default();
+            pieces::set(database, &mut batch, long.id(), None)?;
+            // As it was put there before there were pieces.
+            batch.insert(&record_key(long.id()), &record);
+            database.apply_batch(batch).unwrap();
+            Ok(database.len())
+        };
+        // The record, its place in the wake index, and the count of saves.
+        assert_eq!(store.database.with(whole).unwrap(), 3);
+    }
+    fs::remove_dir_all(folder.path().join("journal")).unwrap();
+    let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
+    assert_eq!((rebuilt.records, rebuilt.unreadable.len()), (1, 0));
+    let store = open(folder.path()).unwrap();
+    let stored = Stored { upload: long.clone(), version: Version(1) };
+    assert_eq!(store.list(None, 9).await.unwrap(), [stored]);
+    let next = long.expiring(Some(Timestamp(2)));
+    store.save(next.clone(), Some(Version(1))).await.unwrap();
+    drop(store);
+    let stored = Stored { upload: next, version: Version(2) };
+    assert_eq!(open(folder.path()).unwrap().list(None, 9).await.unwrap(), [stored]);
+}

@@ -32,10 +32,10 @@ const SHA256: u8 = b's';
 /// Changes that are made at once.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// The encoded records; `None` removes one. As the database keeps them, so that who puts them
-    /// there has nothing to copy.
+    /// The encoded records; `None` removes one. As the database keeps short ones, so that who puts
+    /// them there has nothing to copy.
     records: HashMap<UploadId, Option<IVec>>,
-    /// Keys of the indexes, and whether they are in there.
+    /// Keys of the indexes, and whether they will be there.
     keys: HashMap<IVec, bool>,
     /// What was put into those at least once, in bytes.
     bytes: usize,

@@ -12,6 +12,7 @@
 use sled::IVec;
 
 use super::index::{each, guarded, record_key};
+use super::recover::REMEDY;
 use crate::protocol::id::UploadId;
 use crate::storage::Failure;
 
@@ -69,7 +70,8 @@ pub(super) fn whole(
             None => return Ok(None),
             // Nobody saved it meanwhile: no two saves of a record are equal.
             Some(now) if now == found => {
-                return Err(Failure::Damaged("parts of it are missing".to_owned()));
+                let why = "the pieces of its record do not belong together";
+                return Err(Failure::Damaged(format!("{why}; {REMEDY}")));
             }
             Some(now) => found = now,
         }
@@ -133,7 +135,6 @@ fn piece_key(id: UploadId, number: u32) -> [u8; 21] {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use proptest::prelude::*;
@@ -256,14 +257,12 @@ mod tests {
             Some(record)
         };
         let tree = temporary();
-        let has_ended = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let writer = scope.spawn(|| {
                 (0..3_000).for_each(|number| set_all(&tree, &[(1, version(number))]));
-                has_ended.store(true, Ordering::Release);
             });
             let (mut reads, mut newest) = (0, 0);
-            while !has_ended.load(Ordering::Acquire) {
+            while !writer.is_finished() {
                 let Some(read) = read(&tree, 1) else { continue };
                 let number = u32::from_be_bytes(*read.last_chunk().unwrap());
                 assert!(number >= newest && version(number) == Some(read), "{number}");

@@ -81,7 +81,7 @@ fn put(
     after: Option<(Stored, &[u8])>,
 ) -> Result<(), Failure> {
     let found = pieces::get(tree, id)?;
-    // One that cannot be read is of no use in finding what stands in the index for it.
+    // One that is no record (other than torn pieces, which are damage) is of no use in finding what stands in the index for it.
     let before = || found.as_ref().and_then(|found| decode(id, found).ok());
     let Some((after, record)) = after else {
         if found.is_some() {
