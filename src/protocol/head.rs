@@ -43,9 +43,9 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// A head without fields.
+    /// A head without fields, with room for those of most answers.
     pub(super) fn with_status(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::with_capacity(8) }
+        Self { status, headers: HeaderMap::with_capacity(6) }
     }
 
     /// A head that tells of a refusal, with what every protocol tells of it.

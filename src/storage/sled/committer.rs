@@ -181,7 +181,7 @@ impl Committer {
     fn try_add(&self, change: Change, group: &mut Group) -> Result<Version, Failure> {
         let id = change.id();
         let before = match group.changes.after.get(&id) {
-            Some(before) => before.clone(),
+            Some(before) => before.as_deref().cloned(),
             None => {
                 let read = || self.database.with(|database| read(database, id));
                 self.known.load(id, read)?
@@ -296,9 +296,10 @@ mod tests {
         let known = Arc::new(Known::default());
         let upload =
             Upload::new(UploadId::from_bytes([1; 16]), None, Metadata::default(), Timestamp(0));
-        known
-            .recent
-            .committed(upload.id(), Some(Stored { upload: upload.clone(), version: Version(1) }));
+        known.recent.committed(
+            upload.id(),
+            Some(Stored { upload: upload.clone(), version: Version(1) }.into()),
+        );
         let save = |number| {
             let (answer, _) = oneshot::channel();
             let change =

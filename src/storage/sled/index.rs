@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use sled::IVec;
 
@@ -40,7 +41,7 @@ pub(super) struct Changes {
     /// What was put into those at least once, in bytes.
     bytes: usize,
     /// The records as they will be.
-    pub(super) after: HashMap<UploadId, Option<Stored>>,
+    pub(super) after: HashMap<UploadId, Option<Arc<Stored>>>,
 }
 
 impl Changes {
@@ -59,7 +60,7 @@ impl Changes {
         self.records.insert(id, record);
         old.iter().filter(|key| !new.contains(key)).for_each(|key| self.put(key, false));
         new.iter().filter(|key| !old.contains(key)).for_each(|key| self.index(key));
-        self.after.insert(id, after.map(|(stored, _)| stored));
+        self.after.insert(id, after.map(|(stored, _)| Arc::new(stored)));
     }
 
     /// Puts a record, by one of its [`index_keys`], into the index.

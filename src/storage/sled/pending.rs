@@ -6,6 +6,7 @@
 //! Who looks into it has them made first; who wants but one record finds it here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -33,7 +34,7 @@ struct State {
     /// The last frame of the journal that those are of.
     last: u64,
     /// The records of the changes that are being made.
-    being_made: HashMap<UploadId, Option<Stored>>,
+    being_made: HashMap<UploadId, Option<Arc<Stored>>>,
     /// Whether the database could not take what the journal has. Then these stay here.
     is_broken: bool,
 }
@@ -62,7 +63,8 @@ impl Pending {
     /// The record, if it is among those that the database does not have as it is.
     pub(super) fn find(&self, id: UploadId) -> Option<Option<Stored>> {
         let state = self.state.lock();
-        state.waiting.after.get(&id).or_else(|| state.being_made.get(&id)).cloned()
+        let found = state.waiting.after.get(&id).or_else(|| state.being_made.get(&id))?;
+        Some(found.as_deref().cloned())
     }
 
     /// Whether the database could not take a change: no more may be built on the records then.

@@ -1,5 +1,7 @@
 //! The records that were used last.
 
+use std::sync::Arc;
+
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
@@ -26,7 +28,7 @@ pub(super) struct Recent {
 #[derive(Debug, Default)]
 struct Shard {
     /// The one that was used last is at the back.
-    records: LinkedHashMap<UploadId, Stored>,
+    records: LinkedHashMap<UploadId, Arc<Stored>>,
     /// The bytes of all.
     bytes: usize,
     /// Counts the commits, so that a read that began before one is not kept.
@@ -69,7 +71,7 @@ impl Recent {
             && shard.commits == commits
             && shard.under_way == 0
         {
-            shard.keep(stored.clone());
+            shard.keep(stored.clone().into());
         }
         Ok(read)
     }
@@ -86,7 +88,7 @@ impl Recent {
     }
 
     /// Shows what is durable now.
-    pub(super) fn committed(&self, id: UploadId, now: Option<Stored>) {
+    pub(super) fn committed(&self, id: UploadId, now: Option<Arc<Stored>>) {
         let mut shard = self.shard(id).lock();
         shard.under_way = shard.under_way.saturating_sub(1);
         shard.commits = shard.commits.wrapping_add(1);
@@ -100,15 +102,15 @@ impl Recent {
 impl Shard {
     fn find(&mut self, id: UploadId) -> Option<Option<Stored>> {
         let stored = self.records.to_back(&id)?;
-        Some(Some(stored.clone()))
+        Some(Some(Stored::clone(stored)))
     }
 
     fn forget(&mut self, id: UploadId) {
-        let bytes = self.records.remove(&id).as_ref().map_or(0, size);
+        let bytes = self.records.remove(&id).as_deref().map_or(0, size);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    fn keep(&mut self, stored: Stored) {
+    fn keep(&mut self, stored: Arc<Stored>) {
         self.forget(stored.upload.id());
         self.bytes = self.bytes.saturating_add(size(&stored));
         while self.bytes > MAX_BYTES

@@ -122,7 +122,7 @@ async fn what_is_read_while_a_commit_is_under_way_is_not_kept() {
     known.recent.begin(id);
     assert_eq!(known.recent.load(id, || Ok(Some(old.clone()))).unwrap(), Some(old));
     assert_eq!(known.recent.len(), 0);
-    known.recent.committed(id, Some(new.clone()));
+    known.recent.committed(id, Some(new.clone().into()));
     assert_eq!(known.find(id), Some(Some(new)));
 }
 
@@ -196,7 +196,7 @@ fn memory_for_recent_records_is_bounded_by_bytes() {
     for number in 0..6_000_u128 {
         let id = UploadId::from_bytes((number << 112 | number).to_be_bytes());
         let upload = Upload::new(id, None, metadata.clone(), Timestamp(0));
-        recent.committed(id, Some(Stored { upload, version: Version(1) }));
+        recent.committed(id, Some(Stored { upload, version: Version(1) }.into()));
     }
     let kept = recent.len();
     assert!(kept > 2_000 && kept * field.len() <= 48 << 20, "{kept}");
@@ -208,7 +208,7 @@ fn the_record_that_was_used_longest_ago_is_forgotten_first() {
     let id = |number: u128| UploadId::from_bytes(number.to_be_bytes());
     let commit = |number| {
         let upload = Upload::new(id(number), None, Metadata::default(), Timestamp(0));
-        recent.committed(upload.id(), Some(Stored { upload, version: Version(1) }));
+        recent.committed(upload.id(), Some(Stored { upload, version: Version(1) }.into()));
     };
     commit(0);
     commit(1);
