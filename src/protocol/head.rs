@@ -43,7 +43,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// A head without fields, with room for those of most answers.
+    /// A head without fields, with room for those of most answers to what is no browser.
     pub(super) fn with_status(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::with_capacity(6) }
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -26,7 +28,11 @@ enum Step {
 
 fn upload() -> impl Strategy<Value = Upload> {
     let short = prop_oneof![Just(""), Just("flag"), Just("name d29ybGQ=,\"\\ YQ==")];
-    let long = (0..3_000_usize).prop_map(|groups| format!("name {}", "d29y".repeat(groups)));
+    let long = (0..9_000_usize).prop_map(|length| {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().update(&length.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        format!("name {}", STANDARD.encode(bytes))
+    });
     let metadata = prop_oneof![3 => short.prop_map(str::to_owned), 2 => long];
     let expires = proptest::option::of(0..8_u64);
     (0..5_u8, metadata, expires, 0..3_u8).prop_map(|(number, metadata, expires, state)| {

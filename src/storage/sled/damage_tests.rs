@@ -322,32 +322,44 @@ async fn a_folder_that_had_records_is_not_taken_for_a_new_one() {
 #[tokio::test]
 async fn long_records_of_an_older_database_are_read_replaced_and_taken_over() {
     let folder = tempfile::tempdir().unwrap();
-    let long = upload(200).expiring(Some(Timestamp(1)));
-    {
-        let store = open(folder.path()).unwrap();
-        store.save(long.clone(), None).await.unwrap();
-        store.known.pending.settle(&store.database).unwrap();
-        let whole = |database: &sled::Db| {
-            let record = pieces::get(database, long.id())?.unwrap();
-            let mut batch = sled::Batch::default();
-            pieces::set(database, &mut batch, long.id(), None)?;
-            // As it was put there before there were pieces.
-            batch.insert(&record_key(long.id()), &record);
-            database.apply_batch(batch).unwrap();
-            Ok(database.len())
-        };
-        // The record, its place in the wake index, and the count of saves.
-        assert_eq!(store.database.with(whole).unwrap(), 3);
-    }
-    fs::remove_dir_all(folder.path().join("journal")).unwrap();
-    let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
-    assert_eq!((rebuilt.records, rebuilt.unreadable.len()), (1, 0));
+    let old = [199, 200].map(upload);
     let store = open(folder.path()).unwrap();
-    let stored = Stored { upload: long.clone(), version: Version(1) };
-    assert_eq!(store.list(None, 9).await.unwrap(), [stored]);
-    let next = long.expiring(Some(Timestamp(2)));
-    store.save(next.clone(), Some(Version(1))).await.unwrap();
+    for upload in &old {
+        store.save(upload.clone(), None).await.unwrap();
+    }
+    store.known.pending.settle(&store.database).unwrap();
+    let as_before_there_were_pieces = |database: &sled::Db| {
+        for upload in &old {
+            let record = pieces::get(database, upload.id())?.unwrap();
+            let mut batch = sled::Batch::default();
+            pieces::set(database, &mut batch, upload.id(), None)?;
+            batch.insert(&record_key(upload.id()), &record);
+            database.apply_batch(batch).unwrap();
+        }
+        Ok(())
+    };
+    store.database.with(as_before_there_were_pieces).unwrap();
     drop(store);
-    let stored = Stored { upload: next, version: Version(2) };
-    assert_eq!(open(folder.path()).unwrap().list(None, 9).await.unwrap(), [stored]);
+    let [first, second] = old.map(|upload| Stored { upload, version: Version(1) });
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.list(None, 9).await.unwrap(), [first.clone(), second.clone()]);
+    let next = Stored { upload: first.upload.expiring(Some(Timestamp(2))), version: Version(2) };
+    store.save(next.upload.clone(), Some(first.version)).await.unwrap();
+    drop(store);
+    let whole = || {
+        let database = super::open::open(&folder.path().join("records")).unwrap();
+        let is_whole = |stored: &&Stored| {
+            let entry = database.get(record_key(stored.upload.id())).unwrap();
+            entry.is_some_and(|entry| entry.starts_with(b"{"))
+        };
+        [&next, &second].iter().filter(|stored| is_whole(stored)).count()
+    };
+    fs::remove_dir_all(folder.path().join("journal")).unwrap();
+    assert_eq!(whole(), 1);
+    let rebuilt = rebuild(&DataFolder::open(folder.path()).unwrap()).unwrap();
+    assert_eq!((rebuilt.records, rebuilt.unreadable.len()), (2, 0));
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.list(None, 9).await.unwrap(), [next.clone(), second.clone()]);
+    drop(store);
+    assert_eq!(whole(), 0);
 }

@@ -15,9 +15,11 @@ const SHARDS: usize = 16;
 /// The bytes of one shard; 48 MiB in all, which is enough for some 100,000 typical records. To have
 /// one here is worth a third of the time of a HEAD.
 const MAX_BYTES: usize = 3 << 20;
-/// What a record takes beside what clients made long: itself, its place in the table, and what the
-/// allocator adds.
-const RECORD_BYTES: usize = size_of::<Stored>() + 128;
+/// What a record takes beside what clients made long: itself, its place in the table and in the
+/// list, and what the allocator adds to each.
+const RECORD_BYTES: usize = size_of::<Stored>() + 176;
+/// What the saved state of a SHA-256 takes.
+const SHA256_BYTES: usize = 128;
 
 /// Records in memory.
 #[derive(Debug, Default)]
@@ -133,5 +135,6 @@ fn size(stored: &Stored) -> usize {
     let subtrees = upload.frontier().map_or(0, |frontier| frontier.groups().count_ones());
     let tree = usize::try_from(subtrees).unwrap_or(0).saturating_mul(size_of::<ChainingValue>());
     let metadata = upload.metadata().as_str().len();
-    [metadata, long, tree].into_iter().fold(RECORD_BYTES, usize::saturating_add)
+    let sha256 = upload.saved_sha256().map_or(0, |_| SHA256_BYTES);
+    [metadata, long, tree, sha256].into_iter().fold(RECORD_BYTES, usize::saturating_add)
 }

@@ -81,7 +81,8 @@ fn put(
     after: Option<(Stored, &[u8])>,
 ) -> Result<(), Failure> {
     let found = pieces::get(tree, id)?;
-    // One that is no record (other than torn pieces, which are damage) is of no use in finding what stands in the index for it.
+    // What cannot be decoded is of no use in finding what stands in the index for it. (Pieces that
+    // do not belong together are damage, and end the replay.)
     let before = || found.as_ref().and_then(|found| decode(id, found).ok());
     let Some((after, record)) = after else {
         if found.is_some() {
