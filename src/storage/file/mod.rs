@@ -128,15 +128,16 @@ fn make_folders(folder: &Path, durability: Durability) -> io::Result<()> {
 
 impl Shared {
     fn shard(&self, id: UploadId) -> PathBuf {
-        self.folder.join(format!("{:02x}", id.to_bytes()[0]))
-    }
-
-    fn path(&self, id: UploadId) -> PathBuf {
-        // Otherwise it is moved as it grows, for every write.
+        // Without room for a name it is moved as it grows, for every write.
         let bytes = self.folder.as_os_str().len().saturating_add("/ab/".len() + 32);
         let mut path = PathBuf::with_capacity(bytes);
         path.push(&self.folder);
         path.push(format!("{:02x}", id.to_bytes()[0]));
+        path
+    }
+
+    fn path(&self, id: UploadId) -> PathBuf {
+        let mut path = self.shard(id);
         path.push(id.to_string());
         path
     }

@@ -181,7 +181,7 @@ impl Committer {
     fn try_add(&self, change: Change, group: &mut Group) -> Result<Version, Failure> {
         let id = change.id();
         let before = match group.changes.after.get(&id) {
-            Some(before) => before.as_deref().cloned(),
+            Some(before) => before.clone(),
             None => {
                 let read = || self.database.with(|database| read(database, id));
                 self.known.load(id, read)?
@@ -197,7 +197,7 @@ impl Committer {
                 let record = codec::encode(&upload, version)?;
                 group.payload.push(Entry::Save { id, record: &record });
                 let after = Some((Stored { upload: *upload, version }, record.as_slice()));
-                group.changes.set(id, before.as_ref(), after);
+                group.changes.set(id, before.as_deref(), after);
                 Ok(version)
             }
             Change::Delete { expected, .. } => match found {
@@ -205,7 +205,7 @@ impl Committer {
                 Some(found) if found != expected => Err(Failure::Conflict),
                 Some(_) => {
                     group.payload.push(Entry::Delete { id });
-                    group.changes.set(id, before.as_ref(), None);
+                    group.changes.set(id, before.as_deref(), None);
                     Ok(Version(0))
                 }
             },

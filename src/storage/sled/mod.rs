@@ -193,12 +193,13 @@ impl SledStore {
         let waits = if database.is_away() { Waits::ForTheDisk } else { Waits::Seldom };
         let load = move || database.with(|database| known.load(id, || index::read(database, id)));
         let loaded = Arc::clone(&self.pace).run(waits, load).await.unwrap_or(Err(Failure::Closed));
+        let loaded = loaded.map(|stored| stored.map(Arc::unwrap_or_clone));
         loaded.map_err(|failure| StorageError::new("loading the record", Some(id), failure))
     }
 }
 
 impl Known {
-    fn find(&self, id: UploadId) -> Option<Option<Stored>> {
+    fn find(&self, id: UploadId) -> Option<Option<Arc<Stored>>> {
         self.recent.find(id).or_else(|| self.pending.find(id))
     }
 
@@ -207,7 +208,8 @@ impl Known {
         &self,
         id: UploadId,
         read: impl FnOnce() -> Result<Option<Stored>, Failure>,
-    ) -> Result<Option<Stored>, Failure> {
+    ) -> Result<Option<Arc<Stored>>, Failure> {
+        let read = || Ok(read()?.map(Arc::new));
         self.recent.load(id, || self.pending.find(id).map_or_else(read, Ok))
     }
 }
@@ -237,7 +239,7 @@ impl RecordStore for SledStore {
 
     fn load(&self, id: UploadId) -> StoreFuture<'_, Option<Stored>> {
         if let Some(known) = self.known.find(id) {
-            return Box::pin(async { Ok(known) });
+            return Box::pin(async { Ok(known.map(Arc::unwrap_or_clone)) });
         }
         Box::pin(self.load_from_database(id))
     }
@@ -277,8 +279,9 @@ impl RecordStore for SledStore {
                 let id = key.and_then(|(key, _)| id_at_end(&key));
                 let id = id.map_err(|failure| StorageError::new(doing, None, failure))?;
                 let loaded = known.load(id, || index::read(tree, id));
-                found
-                    .extend(loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))?);
+                let loaded =
+                    loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))?;
+                found.extend(loaded.map(Arc::unwrap_or_clone));
             }
             Ok(found)
         }))

@@ -61,10 +61,9 @@ impl Pending {
     }
 
     /// The record, if it is among those that the database does not have as it is.
-    pub(super) fn find(&self, id: UploadId) -> Option<Option<Stored>> {
+    pub(super) fn find(&self, id: UploadId) -> Option<Option<Arc<Stored>>> {
         let state = self.state.lock();
-        let found = state.waiting.after.get(&id).or_else(|| state.being_made.get(&id))?;
-        Some(found.as_deref().cloned())
+        state.waiting.after.get(&id).or_else(|| state.being_made.get(&id)).cloned()
     }
 
     /// Whether the database could not take a change: no more may be built on the records then.
@@ -142,7 +141,7 @@ mod tests {
         let mut changes = Changes::default();
         let second = set(&mut changes, Some(&first), 1, 2);
         pending.add(changes, 2);
-        assert_eq!(pending.find(id), Some(Some(second.clone())));
+        assert_eq!(pending.find(id), Some(Some(second.clone().into())));
         pending.settle(&database).unwrap();
         assert_eq!(pending.find(id), None);
         assert_eq!(database.with(|database| read(database, id)).unwrap(), Some(second));
@@ -164,7 +163,7 @@ mod tests {
         database.close();
         pending.settle(&database).unwrap_err();
         assert!(pending.is_broken());
-        assert_eq!(pending.find(stored.upload.id()), Some(Some(stored)));
+        assert_eq!(pending.find(stored.upload.id()), Some(Some(stored.into())));
         pending.settle(&database).unwrap_err();
     }
 

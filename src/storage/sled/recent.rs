@@ -46,7 +46,7 @@ impl Recent {
     }
 
     /// What may be shown of a record, if that is known without the database.
-    pub(super) fn find(&self, id: UploadId) -> Option<Option<Stored>> {
+    pub(super) fn find(&self, id: UploadId) -> Option<Option<Arc<Stored>>> {
         self.shard(id).lock().find(id)
     }
 
@@ -54,8 +54,8 @@ impl Recent {
     pub(super) fn load(
         &self,
         id: UploadId,
-        read: impl FnOnce() -> Result<Option<Stored>, Failure>,
-    ) -> Result<Option<Stored>, Failure> {
+        read: impl FnOnce() -> Result<Option<Arc<Stored>>, Failure>,
+    ) -> Result<Option<Arc<Stored>>, Failure> {
         let commits = {
             let mut shard = self.shard(id).lock();
             if let Some(known) = shard.find(id) {
@@ -73,7 +73,7 @@ impl Recent {
             && shard.commits == commits
             && shard.under_way == 0
         {
-            shard.keep(stored.clone().into());
+            shard.keep(Arc::clone(stored));
         }
         Ok(read)
     }
@@ -102,9 +102,9 @@ impl Recent {
 }
 
 impl Shard {
-    fn find(&mut self, id: UploadId) -> Option<Option<Stored>> {
+    fn find(&mut self, id: UploadId) -> Option<Option<Arc<Stored>>> {
         let stored = self.records.to_back(&id)?;
-        Some(Some(Stored::clone(stored)))
+        Some(Some(Arc::clone(stored)))
     }
 
     fn forget(&mut self, id: UploadId) {

@@ -116,13 +116,13 @@ async fn the_database_follows_the_journal_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_while_a_commit_is_under_way_is_not_kept() {
     let known = Known::default();
-    let old = Stored { upload: upload(1), version: Version(1) };
-    let new = Stored { upload: upload(1), version: Version(2) };
+    let old = Arc::new(Stored { upload: upload(1), version: Version(1) });
+    let new = Arc::new(Stored { upload: upload(1), version: Version(2) });
     let id = upload(1).id();
     known.recent.begin(id);
-    assert_eq!(known.recent.load(id, || Ok(Some(old.clone()))).unwrap(), Some(old));
+    assert_eq!(known.recent.load(id, || Ok(Some(Arc::clone(&old)))).unwrap(), Some(old));
     assert_eq!(known.recent.len(), 0);
-    known.recent.committed(id, Some(new.clone().into()));
+    known.recent.committed(id, Some(Arc::clone(&new)));
     assert_eq!(known.find(id), Some(Some(new)));
 }
 
@@ -130,10 +130,10 @@ async fn what_is_read_while_a_commit_is_under_way_is_not_kept() {
 async fn a_read_that_a_commit_overtook_is_not_kept() {
     let recent = Recent::default();
     let id = upload(1).id();
-    let old = Stored { upload: upload(1), version: Version(1) };
+    let old = Arc::new(Stored { upload: upload(1), version: Version(1) });
     let read = || {
         recent.committed(id, None);
-        Ok(Some(old.clone()))
+        Ok(Some(Arc::clone(&old)))
     };
     recent.load(id, read).unwrap();
     assert_eq!(recent.find(id), None);
