@@ -3,12 +3,14 @@
 //! `cargo bench --bench load`, with `-- SCENARIO…` for some of the scenarios; benches/README.md has
 //! the options, the traps and the tables. It starts the servers itself, and one is always fresh and
 //! on an empty folder. Those of a scenario take turns, since figures that were not measured in the
-//! same minute cannot be compared; ratios are those of one round.
+//! same minute cannot be compared; ratios are those of one round. What the machine allows is
+//! measured before the first scenario and behind each.
 
 mod arguments;
 mod client;
 mod figures;
 mod goals;
+mod limits;
 mod machine;
 mod payload;
 mod plan;
@@ -64,9 +66,14 @@ fn main() -> Outcome<ExitCode> {
         .worker_threads(CLIENT_THREADS)
         .enable_all()
         .build()?;
-    for scenario in &scenarios {
-        runtime.block_on(unless_stopped(runner.scenario(scenario)))?;
-    }
+    runtime.block_on(unless_stopped(async {
+        runner.limits().await?;
+        for scenario in &scenarios {
+            runner.scenario(scenario).await?;
+            runner.limits().await?;
+        }
+        runner.report_limits()
+    }))?;
     Ok(if runner.has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
+use std::mem;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -11,9 +12,10 @@ use tempfile::TempDir;
 use crate::arguments::Arguments;
 use crate::figures::Figures;
 use crate::goals::Measured;
+use crate::limits::Limits;
 use crate::plan::{Place, Rival, Scenario};
 use crate::servers::{Kind, Server};
-use crate::{Outcome, payload, refuse, report};
+use crate::{Outcome, machine, payload, refuse, report};
 
 /// The most that a scenario has in memory at once: 100,000 uploads and what is recorded of them.
 const MEMORY_BYTES: u64 = 2 << 30;
@@ -27,6 +29,7 @@ pub(crate) struct Runner {
     missing: BTreeMap<Kind, String>,
     /// Folders that are removed at the end.
     kept: Vec<TempDir>,
+    limits: Limits,
     /// Whether something went wrong; the rest was measured all the same.
     pub(crate) has_failed: bool,
 }
@@ -35,7 +38,8 @@ impl Runner {
     pub(crate) fn new(arguments: Arguments) -> Self {
         let pattern = payload::pattern();
         let (missing, kept) = (BTreeMap::new(), Vec::new());
-        Self { arguments, pattern, missing, kept, has_failed: false }
+        let limits = Limits::default();
+        Self { arguments, pattern, missing, kept, limits, has_failed: false }
     }
 
     /// Installs the peers that these scenarios need, or tells why they are left out.
@@ -83,6 +87,28 @@ impl Runner {
         }
         self.has_failed |= measured.iter().any(|rival| rival.failure.is_some());
         report::scenario(&mut out, scenario, &base, &measured)?;
+        Ok(())
+    }
+
+    /// Measures once what the machine allows, on the disk.
+    pub(crate) async fn limits(&mut self) -> Outcome<()> {
+        eprintln!("what the machine allows");
+        let mut limits = mem::take(&mut self.limits);
+        let (folder, is_quick) = (self.arguments.data_dir.clone(), self.arguments.quick);
+        let round = move || limits.round(&folder, is_quick).map(|()| limits);
+        self.limits = tokio::task::spawn_blocking(round).await??;
+        Ok(())
+    }
+
+    /// The table of what the machine allowed, from the first scenario to the last.
+    pub(crate) fn report_limits(&self) -> Outcome<()> {
+        let mut out = io::stdout();
+        let on = machine::file_system(&self.arguments.data_dir);
+        writeln!(
+            out,
+            "\n## What the machine allows\n\nBefore the first scenario and behind each. Files on {on}.\n"
+        )?;
+        self.limits.write(&mut out)?;
         Ok(())
     }
 
