@@ -79,10 +79,10 @@ impl Upload {
     /// `FinalUpload`, `Gone`, `AlreadyComplete`, `OffsetMismatch`, `LengthMismatch`,
     /// `LengthBelowOffset`, `TooLong`, `BeyondLength`, `AppendTooLong`. Nothing changes.
     pub fn admit(&self, append: &Append, limits: &Limits) -> Result<Admission, Refusal> {
-        if matches!((&self.kind, &self.state), (Kind::Final(_), State::Complete { .. })) {
+        if matches!((&self.0.kind, &self.0.state), (Kind::Final(_), State::Complete { .. })) {
             return Err(Refusal::FinalUpload);
         }
-        let (offset, recorded) = match self.state {
+        let (offset, recorded) = match self.0.state {
             State::Receiving { offset, length, .. } => (offset, length),
             State::Complete { length, .. } => (length, Some(length)),
             State::Finishing { .. } => return Err(Refusal::FinalUpload),
@@ -127,11 +127,12 @@ impl Upload {
         frontier: Option<Frontier>,
         sha256: Option<SavedSha256>,
     ) -> Self {
-        let State::Receiving { offset: before, .. } = self.state else {
+        let State::Receiving { offset: before, .. } = self.0.state else {
             unreachable!("only an upload that is receiving was admitted");
         };
         assert!(before <= offset && offset <= admission.ceiling, "{before} {offset} {admission:?}");
-        self.state = State::Receiving { offset, length: admission.length, frontier, sha256 };
+        self.record_mut().state =
+            State::Receiving { offset, length: admission.length, frontier, sha256 };
         self
     }
 }

@@ -67,9 +67,10 @@ impl Upload {
     #[must_use]
     pub fn of_kind(mut self, kind: Kind) -> Self {
         if matches!(kind, Kind::Final(_)) {
-            self.state = State::Finishing { length: None, check_at: self.created };
+            let check_at = self.0.created;
+            self.record_mut().state = State::Finishing { length: None, check_at };
         }
-        self.kind = kind;
+        self.record_mut().kind = kind;
         self
     }
 
@@ -80,8 +81,8 @@ impl Upload {
     /// If it is not finishing.
     #[must_use]
     pub fn waiting(mut self, length: Option<u64>, check_at: Timestamp) -> Self {
-        assert!(matches!(self.state, State::Finishing { .. }), "only a final upload waits");
-        self.state = State::Finishing { length, check_at };
+        assert!(matches!(self.0.state, State::Finishing { .. }), "only a final upload waits");
+        self.record_mut().state = State::Finishing { length, check_at };
         self
     }
 
@@ -94,7 +95,7 @@ impl Upload {
     #[must_use]
     pub fn holding(mut self, lengths: Arc<[u64]>, now: Timestamp) -> Self {
         let length = lengths.iter().copied().fold(0, u64::saturating_add);
-        self.placement = Placement::Parts { lengths, join_at: now };
+        self.record_mut().placement = Placement::Parts { lengths, join_at: now };
         self.waiting(Some(length), now)
     }
 
@@ -105,11 +106,12 @@ impl Upload {
     /// If it is not finishing.
     #[must_use]
     pub fn concatenated(mut self, lengths: Arc<[u64]>, now: Timestamp) -> Self {
-        assert!(matches!(self.state, State::Finishing { .. }), "only a final upload has parts");
+        assert!(matches!(self.0.state, State::Finishing { .. }), "only a final upload has parts");
         let length = lengths.iter().copied().fold(0, u64::saturating_add);
-        self.state = State::Complete { length, digest: None, sha256: None, at: now };
-        self.placement = Placement::Parts { lengths, join_at: now };
-        self.expires = None;
+        let record = self.record_mut();
+        record.state = State::Complete { length, digest: None, sha256: None, at: now };
+        record.placement = Placement::Parts { lengths, join_at: now };
+        record.expires = None;
         self
     }
 
@@ -121,14 +123,15 @@ impl Upload {
     /// If bytes arrived, or its length is not known.
     #[must_use]
     pub fn given(mut self, digests: ReprDigests, now: Timestamp) -> Self {
-        let State::Receiving { offset: 0, length: Some(length), .. } = self.state else {
+        let State::Receiving { offset: 0, length: Some(length), .. } = self.0.state else {
             unreachable!("only a new upload is given the bytes of another");
         };
-        assert_eq!(self.declared.disagrees(&digests), None, "it declared other digests");
+        assert_eq!(self.0.declared.disagrees(&digests), None, "it declared other digests");
         let ReprDigests { blake3: digest, sha256 } = digests;
-        self.state = State::Complete { length, digest, sha256, at: now };
-        self.placement = Placement::Parts { lengths: [length].into(), join_at: now };
-        self.expires = None;
+        let record = self.record_mut();
+        record.state = State::Complete { length, digest, sha256, at: now };
+        record.placement = Placement::Parts { lengths: [length].into(), join_at: now };
+        record.expires = None;
         self
     }
 
@@ -136,7 +139,7 @@ impl Upload {
     #[must_use]
     pub fn digested(mut self, computed: impl Into<ReprDigests>) -> Self {
         let known = self.digests().or(computed.into());
-        if let State::Complete { digest, sha256, .. } = &mut self.state {
+        if let State::Complete { digest, sha256, .. } = &mut self.record_mut().state {
             (*digest, *sha256) = (known.blake3, known.sha256);
         }
         self
@@ -147,7 +150,7 @@ impl Upload {
     pub fn joined(self, computed: impl Into<ReprDigests>) -> Self {
         let mut joined = self.digested(computed);
         if joined.is_complete() {
-            joined.placement = Placement::Whole;
+            joined.record_mut().placement = Placement::Whole;
         }
         joined
     }
@@ -155,7 +158,7 @@ impl Upload {
     /// The complete upload whose parts could not be joined, for now.
     #[must_use]
     pub fn to_be_joined(mut self, at: Timestamp) -> Self {
-        if let Placement::Parts { join_at, .. } = &mut self.placement {
+        if let Placement::Parts { join_at, .. } = &mut self.record_mut().placement {
             *join_at = at;
         }
         self

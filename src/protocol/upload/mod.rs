@@ -35,6 +35,7 @@ mod concat;
 mod validity;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -52,8 +53,16 @@ use super::units::Timestamp;
 pub const GONE_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One upload: the unit of the store.
+///
+/// Whoever works on it, waits for it to be saved, or shows it holds a clone. So that costs no more
+/// than a pointer, and a transition copies the record only when others hold it, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upload {
+#[serde(transparent)]
+pub struct Upload(Arc<Record>);
+
+/// What is recorded of an upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
     id: UploadId,
     #[serde(default, skip_serializing_if = "Kind::is_single")]
     kind: Kind,
@@ -146,11 +155,14 @@ impl fmt::Display for GoneReason {
 }
 
 impl Upload {
+    /// The memory that one takes, beside what clients make long.
+    pub const BYTES: usize = size_of::<Record>();
+
     /// A new upload without content. One of length 0 is not complete yet: an append of nothing
     /// makes it so, as it would any other (tus 1.0 "Creation": it is complete at once).
     pub fn new(id: UploadId, length: Option<u64>, metadata: Metadata, now: Timestamp) -> Self {
         let state = State::Receiving { offset: 0, length, frontier: None, sha256: None };
-        Self {
+        Self(Arc::new(Record {
             id,
             kind: Kind::Single,
             state,
@@ -159,7 +171,12 @@ impl Upload {
             created: now,
             expires: None,
             placement: Placement::Whole,
-        }
+        }))
+    }
+
+    /// The record, to go on with.
+    fn record_mut(&mut self) -> &mut Record {
+        Arc::make_mut(&mut self.0)
     }
 
     /// The new upload with a tree over its bytes, or without one.
@@ -169,7 +186,7 @@ impl Upload {
     /// If it has bytes already.
     #[must_use]
     pub fn with_tree(mut self, tree: Option<Frontier>) -> Self {
-        let State::Receiving { offset: 0, frontier, .. } = &mut self.state else {
+        let State::Receiving { offset: 0, frontier, .. } = &mut self.record_mut().state else {
             unreachable!("a tree is begun with the upload");
         };
         *frontier = tree;
@@ -179,7 +196,7 @@ impl Upload {
     /// The new upload whose representation will have these digests, or else is refused.
     #[must_use]
     pub fn declaring(mut self, declared: ReprDigests) -> Self {
-        self.declared = declared;
+        self.record_mut().declared = declared;
         self
     }
 
@@ -190,7 +207,7 @@ impl Upload {
     /// If it has bytes already.
     #[must_use]
     pub fn with_sha256(mut self, running: Option<SavedSha256>) -> Self {
-        let State::Receiving { offset: 0, sha256, .. } = &mut self.state else {
+        let State::Receiving { offset: 0, sha256, .. } = &mut self.record_mut().state else {
             unreachable!("a digest is begun with the upload");
         };
         *sha256 = running;
@@ -204,34 +221,39 @@ impl Upload {
     /// If it was not receiving, or its length is another.
     #[must_use]
     pub fn completed(mut self, digests: impl Into<ReprDigests>, now: Timestamp) -> Self {
-        let State::Receiving { offset, length, .. } = self.state else {
+        let State::Receiving { offset, length, .. } = self.0.state else {
             unreachable!("only an upload that is receiving can become complete");
         };
         assert!(length.is_none_or(|length| length == offset), "{length:?} {offset}");
         let ReprDigests { blake3: digest, sha256 } = digests.into();
-        self.state = State::Complete { length: offset, digest, sha256, at: now };
-        self.expires = None;
+        let record = self.record_mut();
+        record.state = State::Complete { length: offset, digest, sha256, at: now };
+        record.expires = None;
         self
     }
 
     /// The upload with the time after which it is no longer there.
     #[must_use]
     pub fn expiring(mut self, expires: Option<Timestamp>) -> Self {
-        self.expires = expires;
+        // Most often it stays as it is, and is held by others.
+        if self.0.expires != expires {
+            self.record_mut().expires = expires;
+        }
         self
     }
 
     /// The gone upload. One that is gone already stays as it is, with its first reason.
     #[must_use]
     pub fn gone(mut self, why: GoneReason, now: Timestamp) -> Self {
-        match self.state {
+        match self.0.state {
             State::Receiving { .. } | State::Finishing { .. } | State::Complete { .. } => {
-                self.state = State::Gone { why, at: now };
-                self.expires = None;
-                self.kind = Kind::Single;
-                self.metadata = Metadata::default();
-                self.declared = ReprDigests::default();
-                self.placement = Placement::Whole;
+                let record = self.record_mut();
+                record.state = State::Gone { why, at: now };
+                record.expires = None;
+                record.kind = Kind::Single;
+                record.metadata = Metadata::default();
+                record.declared = ReprDigests::default();
+                record.placement = Placement::Whole;
             }
             State::Gone { .. } => {}
         }
@@ -240,18 +262,18 @@ impl Upload {
 
     /// Whether its time is over.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
+        self.0.expires.is_some_and(|expires| expires <= now)
     }
 
     /// When the sweep has to look at this upload next: at its expiry, when its parts are to be
     /// looked at or joined, or when a gone one is forgotten.
     pub fn wake(&self) -> Option<Timestamp> {
-        let earliest = |at: Timestamp| self.expires.map_or(at, |expires| expires.min(at));
-        match self.state {
-            State::Receiving { .. } => self.expires,
+        let earliest = |at: Timestamp| self.0.expires.map_or(at, |expires| expires.min(at));
+        match self.0.state {
+            State::Receiving { .. } => self.0.expires,
             State::Finishing { check_at, .. } => Some(earliest(check_at)),
-            State::Complete { .. } => match &self.placement {
-                Placement::Whole => self.expires,
+            State::Complete { .. } => match &self.0.placement {
+                Placement::Whole => self.0.expires,
                 Placement::Parts { join_at, .. } => Some(earliest(*join_at)),
             },
             State::Gone { at, .. } => Some(at.after(GONE_RETENTION)),
@@ -260,28 +282,28 @@ impl Upload {
 
     /// The upload's id.
     pub fn id(&self) -> UploadId {
-        self.id
+        self.0.id
     }
 
     /// What it is for.
     pub fn kind(&self) -> &Kind {
-        &self.kind
+        &self.0.kind
     }
 
     /// How its bytes lie in the data store.
     pub fn placement(&self) -> &Placement {
-        &self.placement
+        &self.0.placement
     }
 
     /// Where it stands.
     pub fn state(&self) -> &State {
-        &self.state
+        &self.0.state
     }
 
     /// The bytes that exist and will not go away again; `None` when the upload is gone, and for a
     /// final one that is not concatenated yet.
     pub fn offset(&self) -> Option<u64> {
-        match self.state {
+        match self.0.state {
             State::Receiving { offset, .. } => Some(offset),
             State::Complete { length, .. } => Some(length),
             State::Finishing { .. } | State::Gone { .. } => None,
@@ -290,7 +312,7 @@ impl Upload {
 
     /// The bytes there will be, once known.
     pub fn length(&self) -> Option<u64> {
-        match self.state {
+        match self.0.state {
             State::Receiving { length, .. } | State::Finishing { length, .. } => length,
             State::Complete { length, .. } => Some(length),
             State::Gone { .. } => None,
@@ -299,7 +321,7 @@ impl Upload {
 
     /// The tree over the full groups of what arrived, when one is kept.
     pub fn frontier(&self) -> Option<&Frontier> {
-        match &self.state {
+        match &self.0.state {
             State::Receiving { frontier, .. } => frontier.as_ref(),
             State::Finishing { .. } | State::Complete { .. } | State::Gone { .. } => None,
         }
@@ -307,7 +329,7 @@ impl Upload {
 
     /// The digest of a complete upload, when it is known.
     pub fn digest(&self) -> Option<Blake3Digest> {
-        match self.state {
+        match self.0.state {
             State::Complete { digest, .. } => digest,
             State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => None,
         }
@@ -315,7 +337,7 @@ impl Upload {
 
     /// The SHA-256 of what arrived, to go on with, when it is kept.
     pub fn saved_sha256(&self) -> Option<&SavedSha256> {
-        match &self.state {
+        match &self.0.state {
             State::Receiving { sha256, .. } => sha256.as_ref(),
             State::Finishing { .. } | State::Complete { .. } | State::Gone { .. } => None,
         }
@@ -323,7 +345,7 @@ impl Upload {
 
     /// The digests of a complete upload, as far as they are known.
     pub fn digests(&self) -> ReprDigests {
-        match self.state {
+        match self.0.state {
             State::Complete { digest, sha256, .. } => ReprDigests { blake3: digest, sha256 },
             State::Receiving { .. } | State::Finishing { .. } | State::Gone { .. } => {
                 ReprDigests::default()
@@ -333,27 +355,27 @@ impl Upload {
 
     /// The digests that its client declared when it made it.
     pub fn declared(&self) -> ReprDigests {
-        self.declared
+        self.0.declared
     }
 
     /// Whether all bytes are there.
     pub fn is_complete(&self) -> bool {
-        matches!(self.state, State::Complete { .. })
+        matches!(self.0.state, State::Complete { .. })
     }
 
     /// What the client said about it.
     pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+        &self.0.metadata
     }
 
     /// When it was created.
     pub fn created(&self) -> Timestamp {
-        self.created
+        self.0.created
     }
 
     /// After which it is no longer there.
     pub fn expires(&self) -> Option<Timestamp> {
-        self.expires
+        self.0.expires
     }
 }
 

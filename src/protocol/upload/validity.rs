@@ -12,13 +12,13 @@ impl Upload {
     ///
     /// A text for a person, which names what does not fit.
     pub fn check(&self) -> Result<(), String> {
-        let is_final = matches!(self.kind, Kind::Final(_));
+        let is_final = matches!(self.0.kind, Kind::Final(_));
         if let (Placement::Parts { .. }, State::Receiving { .. } | State::Gone { .. }) =
-            (&self.placement, &self.state)
+            (&self.0.placement, &self.0.state)
         {
             return Err("its bytes lie in parts and it cannot have any".to_owned());
         }
-        match &self.state {
+        match &self.0.state {
             State::Receiving { .. } if is_final => {
                 Err("it is a final upload and receives content".to_owned())
             }
@@ -41,7 +41,7 @@ impl Upload {
         if length > MAX_LENGTH {
             return Err(format!("its length is {length}, more than a file can have"));
         }
-        let Placement::Parts { lengths, .. } = &self.placement else { return Ok(()) };
+        let Placement::Parts { lengths, .. } = &self.0.placement else { return Ok(()) };
         let of_parts = lengths.iter().copied().fold(0, u64::saturating_add);
         if of_parts != length {
             return Err(format!("its length is {length} and that of its parts {of_parts}"));
@@ -122,25 +122,27 @@ mod tests {
         let joined = new().of_kind(made_of.clone()).concatenated([3, 4].into(), Timestamp(2));
         assert_eq!(joined.check(), Ok(()));
         let mut short = joined.clone();
-        short.state = State::Complete { length: 6, digest: None, sha256: None, at: Timestamp(2) };
+        short.record_mut().state =
+            State::Complete { length: 6, digest: None, sha256: None, at: Timestamp(2) };
         let mut early = new();
-        early.placement = joined.placement.clone();
+        early.record_mut().placement = joined.placement().clone();
         let mut waiting = new().of_kind(made_of.clone());
         assert_eq!(waiting.check(), Ok(()));
         let holding = waiting.clone().holding([3, 4].into(), Timestamp(2));
         assert_eq!(holding.check(), Ok(()));
         let long = holding.waiting(Some(8), Timestamp(2));
-        waiting.kind = Kind::Partial;
+        waiting.record_mut().kind = Kind::Partial;
         let mut receiving = new();
-        receiving.kind = made_of;
+        receiving.record_mut().kind = made_of;
         let mut beyond = new();
         let (frontier, sha256) = (None, None);
-        beyond.state = State::Receiving { offset: 2, length: Some(1), frontier, sha256 };
+        beyond.record_mut().state =
+            State::Receiving { offset: 2, length: Some(1), frontier, sha256 };
         let huge = received(u64::MAX, None);
         let mut endless = new();
         let (frontier, sha256) = (None, None);
         let length = Some(MAX_LENGTH + 1);
-        endless.state = State::Receiving { offset: 2, length, frontier, sha256 };
+        endless.record_mut().state = State::Receiving { offset: 2, length, frontier, sha256 };
         for wrong in [short, early, waiting, receiving, beyond, huge, endless, long] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

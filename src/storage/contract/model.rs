@@ -21,7 +21,7 @@ use crate::storage::{Stored, Version};
 #[derive(Clone, Debug)]
 enum Step {
     /// Saves the record, over the version that is there or over another.
-    Save(Box<Upload>, bool),
+    Save(Upload, bool),
     Delete(UploadId, bool),
     Reopen,
 }
@@ -50,7 +50,7 @@ fn upload() -> impl Strategy<Value = Upload> {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let mostly = || prop::bool::weighted(0.9);
     let step = prop_oneof![
-        8 => (upload(), mostly()).prop_map(|(upload, fits)| Step::Save(Box::new(upload), fits)),
+        8 => (upload(), mostly()).prop_map(|(upload, fits)| Step::Save(upload, fits)),
         2 => (0..5_u8, mostly()).prop_map(|(number, fits)| Step::Delete(id(number), fits)),
         1 => Just(Step::Reopen),
     ];
@@ -64,7 +64,6 @@ async fn records_do_as_a_map_does<P: RecordPlace>(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Save(upload, fits) => {
-                let upload = *upload;
                 let found = model.get(&upload.id()).map(|stored| stored.version);
                 let expected = if fits { found } else { Some(Version(1 << 40)) };
                 let saved = store.save(upload.clone(), expected).await;

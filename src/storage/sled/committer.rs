@@ -13,7 +13,7 @@ use super::Known;
 use super::base::BaseWriter;
 use super::database::Database;
 use super::flusher::Flusher;
-use super::index::{Changes, read};
+use super::index::{Before, Changes, read};
 use super::trust::Mark;
 use crate::protocol::id::UploadId;
 use crate::protocol::upload::Upload;
@@ -30,7 +30,7 @@ pub(super) const NOT_MADE: &str = "the database of the records does not take wha
 
 /// One change of one record.
 pub(super) enum Change {
-    Save { upload: Box<Upload>, expected: Option<Version> },
+    Save { upload: Upload, expected: Option<Version> },
     Delete { id: UploadId, expected: Version },
 }
 
@@ -180,8 +180,8 @@ impl Committer {
 
     fn try_add(&self, change: Change, group: &mut Group) -> Result<Version, Failure> {
         let id = change.id();
-        let before = match group.changes.after.get(&id) {
-            Some(before) => before.clone(),
+        let before = match group.changes.find(id) {
+            Some(before) => before.cloned(),
             None => {
                 let read = || self.database.with(|database| read(database, id));
                 self.known.load(id, read)?
@@ -196,8 +196,8 @@ impl Committer {
                 let version = Version(found.map_or(1, |version| version.0.saturating_add(1)));
                 let record = codec::encode(&upload, version)?;
                 group.payload.push(Entry::Save { id, record: &record });
-                let after = Some((Stored { upload: *upload, version }, record.as_slice()));
-                group.changes.set(id, before.as_deref(), after);
+                let after = Some((Stored { upload, version }, record.as_slice()));
+                group.changes.set(id, Before::of(before.as_ref()), after);
                 Ok(version)
             }
             Change::Delete { expected, .. } => match found {
@@ -205,7 +205,7 @@ impl Committer {
                 Some(found) if found != expected => Err(Failure::Conflict),
                 Some(_) => {
                     group.payload.push(Entry::Delete { id });
-                    group.changes.set(id, before.as_deref(), None);
+                    group.changes.set(id, Before::of(before.as_ref()), None);
                     Ok(Version(0))
                 }
             },
@@ -246,8 +246,9 @@ impl Committer {
             tracing::error!(%error, "the journal of the records cannot be written");
             StorageError::io("", None, error).failure
         })?;
-        let committed = changes.after.clone();
-        committed.keys().for_each(|id| self.known.recent.begin(*id));
+        let after = changes.after().map(|(id, after)| (id, after.cloned()));
+        let committed: Vec<(UploadId, Option<Stored>)> = after.collect();
+        committed.iter().for_each(|(id, _)| self.known.recent.begin(*id));
         let are_many = self.known.pending.add(changes, number);
         // Behind that: what is forgotten again is found there.
         for (id, after) in committed {
@@ -296,14 +297,12 @@ mod tests {
         let known = Arc::new(Known::default());
         let upload =
             Upload::new(UploadId::from_bytes([1; 16]), None, Metadata::default(), Timestamp(0));
-        known.recent.committed(
-            upload.id(),
-            Some(Stored { upload: upload.clone(), version: Version(1) }.into()),
-        );
+        known
+            .recent
+            .committed(upload.id(), Some(Stored { upload: upload.clone(), version: Version(1) }));
         let save = |number| {
             let (answer, _) = oneshot::channel();
-            let change =
-                Change::Save { upload: Box::new(upload.clone()), expected: Some(Version(number)) };
+            let change = Change::Save { upload: upload.clone(), expected: Some(Version(number)) };
             Message::Request(Request { change, answer })
         };
         let all = u64::try_from(BATCH * 4).unwrap();
@@ -317,7 +316,7 @@ mod tests {
             Ok(0)
         });
         let mut changes = Changes::default();
-        changes.set(upload.id(), None, None);
+        changes.set(upload.id(), Before::Nothing, None);
         known.pending.add(changes, 1);
         let committer = Committer {
             flusher: Flusher::of(Arc::clone(&database)).unwrap(),

@@ -10,9 +10,9 @@
 //! ```
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use sled::IVec;
 
@@ -33,34 +33,89 @@ const SHA256: u8 = b's';
 /// Changes that are made at once.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// The encoded records; `None` removes one. As the database keeps short ones, so that who puts
-    /// them there has nothing to copy.
-    records: HashMap<UploadId, Option<IVec>>,
+    records: HashMap<UploadId, RecordChange>,
     /// Keys of the indexes, and whether they will be there.
     keys: HashMap<IVec, bool>,
     /// What was put into those at least once, in bytes.
     bytes: usize,
-    /// The records as they will be.
-    pub(super) after: HashMap<UploadId, Option<Arc<Stored>>>,
+}
+
+/// What becomes of one record.
+struct RecordChange {
+    /// Its encoded form; `None` removes it. As the database keeps short ones, so that who puts it
+    /// there has nothing to copy.
+    encoded: Option<IVec>,
+    after: Option<Stored>,
+    /// Whether the database has nothing of it before all these changes.
+    is_new: bool,
+}
+
+/// What the database has of a record before a change.
+#[derive(Clone, Copy)]
+pub(super) enum Before<'a> {
+    Nothing,
+    Record(&'a Stored),
+    /// Something that is of no use.
+    Unreadable,
+}
+
+impl<'a> Before<'a> {
+    pub(super) fn of(stored: Option<&'a Stored>) -> Self {
+        stored.map_or(Self::Nothing, Self::Record)
+    }
+
+    fn index_keys(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Record(stored) => index_keys(&stored.upload),
+            Self::Nothing | Self::Unreadable => Vec::new(),
+        }
+    }
 }
 
 impl Changes {
     /// Puts a record, with its encoded form, in the place of the one before; or removes that.
-    pub(super) fn set(
-        &mut self,
-        id: UploadId,
-        before: Option<&Stored>,
-        after: Option<(Stored, &[u8])>,
-    ) {
-        let old = before.map(|stored| index_keys(&stored.upload)).unwrap_or_default();
+    pub(super) fn set(&mut self, id: UploadId, before: Before<'_>, after: Option<(Stored, &[u8])>) {
+        let old = before.index_keys();
         let new = after.as_ref().map(|(stored, _)| index_keys(&stored.upload)).unwrap_or_default();
-        let record = after.as_ref().map(|(_, record)| IVec::from(*record));
-        let bytes = record.as_ref().map_or(0, |record| record.len());
+        let encoded = after.as_ref().map(|(_, record)| IVec::from(*record));
+        let bytes = encoded.as_ref().map_or(0, |encoded| encoded.len());
         self.bytes = self.bytes.saturating_add(size_of::<UploadId>()).saturating_add(bytes);
-        self.records.insert(id, record);
         old.iter().filter(|key| !new.contains(key)).for_each(|key| self.put(key, false));
         new.iter().filter(|key| !old.contains(key)).for_each(|key| self.index(key));
-        self.after.insert(id, after.map(|(stored, _)| Arc::new(stored)));
+        let (after, is_new) = (after.map(|(stored, _)| stored), matches!(before, Before::Nothing));
+        self.change(id, RecordChange { encoded, after, is_new });
+    }
+
+    fn change(&mut self, id: UploadId, mut change: RecordChange) {
+        match self.records.entry(id) {
+            Entry::Occupied(mut first) => {
+                change.is_new = first.get().is_new;
+                first.insert(change);
+            }
+            Entry::Vacant(place) => {
+                place.insert(change);
+            }
+        }
+    }
+
+    /// The record as it will be, if it is among those that are changed.
+    pub(super) fn find(&self, id: UploadId) -> Option<Option<&Stored>> {
+        self.records.get(&id).map(|change| change.after.as_ref())
+    }
+
+    /// The records as they will be.
+    pub(super) fn after(&self) -> impl Iterator<Item = (UploadId, Option<&Stored>)> {
+        self.records.iter().map(|(id, change)| (*id, change.after.as_ref()))
+    }
+
+    /// How many records are changed.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, records: usize) {
+        self.records.reserve(records);
     }
 
     /// Puts a record, by one of its [`index_keys`], into the index.
@@ -76,9 +131,10 @@ impl Changes {
     /// Adds changes that come after these.
     pub(super) fn merge(&mut self, later: Self) {
         self.bytes = self.bytes.saturating_add(later.bytes);
-        self.records.extend(later.records);
         self.keys.extend(later.keys);
-        self.after.extend(later.after);
+        for (id, change) in later.records {
+            self.change(id, change);
+        }
     }
 
     /// The bytes of all that was put in, some perhaps more than once.
@@ -92,13 +148,14 @@ impl Changes {
     }
 
     /// Makes the changes, and says that the journal is in here up to this frame.
-    pub(super) fn apply(self, tree: &sled::Tree, applied: Option<u64>) -> Result<(), Failure> {
+    pub(super) fn apply(&self, tree: &sled::Tree, applied: Option<u64>) -> Result<(), Failure> {
         let mut batch = sled::Batch::default();
-        for (id, record) in self.records {
-            pieces::set(tree, &mut batch, id, record)?;
+        for (id, change) in &self.records {
+            let had_pieces = !change.is_new && pieces::has_pieces(tree, *id)?;
+            pieces::set(tree, &mut batch, *id, (change.encoded.clone(), had_pieces))?;
         }
-        for (key, is_in) in self.keys {
-            if is_in { batch.insert(key, &[]) } else { batch.remove(key) }
+        for (key, is_in) in &self.keys {
+            if *is_in { batch.insert(key, &[]) } else { batch.remove(key) }
         }
         if let Some(applied) = applied {
             batch.insert(APPLIED, &applied.to_be_bytes());

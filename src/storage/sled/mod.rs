@@ -193,13 +193,12 @@ impl SledStore {
         let waits = if database.is_away() { Waits::ForTheDisk } else { Waits::Seldom };
         let load = move || database.with(|database| known.load(id, || index::read(database, id)));
         let loaded = Arc::clone(&self.pace).run(waits, load).await.unwrap_or(Err(Failure::Closed));
-        let loaded = loaded.map(|stored| stored.map(Arc::unwrap_or_clone));
         loaded.map_err(|failure| StorageError::new("loading the record", Some(id), failure))
     }
 }
 
 impl Known {
-    fn find(&self, id: UploadId) -> Option<Option<Arc<Stored>>> {
+    fn find(&self, id: UploadId) -> Option<Option<Stored>> {
         self.recent.find(id).or_else(|| self.pending.find(id))
     }
 
@@ -208,8 +207,7 @@ impl Known {
         &self,
         id: UploadId,
         read: impl FnOnce() -> Result<Option<Stored>, Failure>,
-    ) -> Result<Option<Arc<Stored>>, Failure> {
-        let read = || Ok(read()?.map(Arc::new));
+    ) -> Result<Option<Stored>, Failure> {
         self.recent.load(id, || self.pending.find(id).map_or_else(read, Ok))
     }
 }
@@ -239,13 +237,13 @@ impl RecordStore for SledStore {
 
     fn load(&self, id: UploadId) -> StoreFuture<'_, Option<Stored>> {
         if let Some(known) = self.known.find(id) {
-            return Box::pin(async { Ok(known.map(Arc::unwrap_or_clone)) });
+            return Box::pin(async { Ok(known) });
         }
         Box::pin(self.load_from_database(id))
     }
 
     fn save(&self, upload: Upload, expected: Option<Version>) -> StoreFuture<'_, Version> {
-        Box::pin(self.commit(Change::Save { upload: Box::new(upload), expected }))
+        Box::pin(self.commit(Change::Save { upload, expected }))
     }
 
     fn delete(&self, id: UploadId, expected: Version) -> StoreFuture<'_, ()> {
@@ -281,7 +279,7 @@ impl RecordStore for SledStore {
                 let loaded = known.load(id, || index::read(tree, id));
                 let loaded =
                     loaded.map_err(|failure| StorageError::new(doing, Some(id), failure))?;
-                found.extend(loaded.map(Arc::unwrap_or_clone));
+                found.extend(loaded);
             }
             Ok(found)
         }))

@@ -95,14 +95,18 @@ fn put_together(tree: &sled::Tree, id: UploadId, head: &Head) -> Result<Vec<u8>,
     Ok(record)
 }
 
-/// Puts a record, or nothing, in the place of what the database has.
+/// Whether what the database has of a record is in pieces.
+pub(super) fn has_pieces(tree: &sled::Tree, id: UploadId) -> Result<bool, Failure> {
+    Ok(entry(tree, id)?.is_some_and(|entry| Head::read(&entry).is_some()))
+}
+
+/// Puts a record, or nothing, in the place of what the database has, which may have pieces.
 pub(super) fn set(
     tree: &sled::Tree,
     batch: &mut sled::Batch,
     id: UploadId,
-    record: Option<IVec>,
+    (record, had_pieces): (Option<IVec>, bool),
 ) -> Result<(), Failure> {
-    let was_long = entry(tree, id)?.is_some_and(|before| Head::read(&before).is_some());
     let key = record_key(id);
     let key = key.as_slice();
     let mut count = 0;
@@ -117,7 +121,7 @@ pub(super) fn set(
             }
         }
     }
-    if was_long {
+    if had_pieces {
         for surplus in each(tree.range(piece_key(id, count)..=piece_key(id, u32::MAX))) {
             batch.remove(surplus?.0);
         }
@@ -149,7 +153,9 @@ mod tests {
     fn set_all(tree: &sled::Tree, records: &[(u8, Option<Vec<u8>>)]) {
         let mut batch = sled::Batch::default();
         for (number, record) in records {
-            set(tree, &mut batch, id(*number), record.as_deref().map(IVec::from)).unwrap();
+            let had_pieces = has_pieces(tree, id(*number)).unwrap();
+            let record = record.as_deref().map(IVec::from);
+            set(tree, &mut batch, id(*number), (record, had_pieces)).unwrap();
         }
         tree.apply_batch(batch).unwrap();
     }

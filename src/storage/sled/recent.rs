@@ -1,13 +1,11 @@
 //! The records that were used last.
 
-use std::sync::Arc;
-
 use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
 use crate::protocol::id::UploadId;
 use crate::protocol::tree::ChainingValue;
-use crate::protocol::upload::Kind;
+use crate::protocol::upload::{Kind, Upload};
 use crate::storage::{Failure, Stored};
 
 /// Locks are spread so that requests for different uploads rarely meet.
@@ -17,7 +15,7 @@ const SHARDS: usize = 16;
 const MAX_BYTES: usize = 3 << 20;
 /// What a record takes beside what clients made long: itself, its place in the table and in the
 /// list, and what the allocator adds to each.
-const RECORD_BYTES: usize = size_of::<Stored>() + 176;
+const RECORD_BYTES: usize = Upload::BYTES + size_of::<Stored>() + 176;
 /// What the saved state of a SHA-256 takes.
 const SHA256_BYTES: usize = 128;
 
@@ -30,7 +28,7 @@ pub(super) struct Recent {
 #[derive(Debug, Default)]
 struct Shard {
     /// The one that was used last is at the back.
-    records: LinkedHashMap<UploadId, Arc<Stored>>,
+    records: LinkedHashMap<UploadId, Stored>,
     /// The bytes of all.
     bytes: usize,
     /// Counts the commits, so that a read that began before one is not kept.
@@ -46,7 +44,7 @@ impl Recent {
     }
 
     /// What may be shown of a record, if that is known without the database.
-    pub(super) fn find(&self, id: UploadId) -> Option<Option<Arc<Stored>>> {
+    pub(super) fn find(&self, id: UploadId) -> Option<Option<Stored>> {
         self.shard(id).lock().find(id)
     }
 
@@ -54,8 +52,8 @@ impl Recent {
     pub(super) fn load(
         &self,
         id: UploadId,
-        read: impl FnOnce() -> Result<Option<Arc<Stored>>, Failure>,
-    ) -> Result<Option<Arc<Stored>>, Failure> {
+        read: impl FnOnce() -> Result<Option<Stored>, Failure>,
+    ) -> Result<Option<Stored>, Failure> {
         let commits = {
             let mut shard = self.shard(id).lock();
             if let Some(known) = shard.find(id) {
@@ -73,7 +71,7 @@ impl Recent {
             && shard.commits == commits
             && shard.under_way == 0
         {
-            shard.keep(Arc::clone(stored));
+            shard.keep(stored.clone());
         }
         Ok(read)
     }
@@ -90,7 +88,7 @@ impl Recent {
     }
 
     /// Shows what is durable now.
-    pub(super) fn committed(&self, id: UploadId, now: Option<Arc<Stored>>) {
+    pub(super) fn committed(&self, id: UploadId, now: Option<Stored>) {
         let mut shard = self.shard(id).lock();
         shard.under_way = shard.under_way.saturating_sub(1);
         shard.commits = shard.commits.wrapping_add(1);
@@ -102,17 +100,17 @@ impl Recent {
 }
 
 impl Shard {
-    fn find(&mut self, id: UploadId) -> Option<Option<Arc<Stored>>> {
+    fn find(&mut self, id: UploadId) -> Option<Option<Stored>> {
         let stored = self.records.to_back(&id)?;
-        Some(Some(Arc::clone(stored)))
+        Some(Some(stored.clone()))
     }
 
     fn forget(&mut self, id: UploadId) {
-        let bytes = self.records.remove(&id).as_deref().map_or(0, size);
+        let bytes = self.records.remove(&id).as_ref().map_or(0, size);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    fn keep(&mut self, stored: Arc<Stored>) {
+    fn keep(&mut self, stored: Stored) {
         self.forget(stored.upload.id());
         self.bytes = self.bytes.saturating_add(size(&stored));
         while self.bytes > MAX_BYTES

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::index::{Changes, decode, guarded, index_keys};
+use super::index::{Before, Changes, decode, guarded, index_keys};
 use super::pieces;
 use crate::protocol::id::UploadId;
 use crate::storage::journal::Entry;
@@ -83,10 +83,11 @@ fn put(
     let found = pieces::get(tree, id)?;
     // What cannot be decoded is of no use in finding what stands in the index for it. (Pieces that
     // do not belong together are damage, and end the replay.)
-    let before = || found.as_ref().and_then(|found| decode(id, found).ok());
+    let readable = || found.as_ref().and_then(|found| decode(id, found).ok());
     let Some((after, record)) = after else {
         if found.is_some() {
-            changes.set(id, before().as_ref(), None);
+            let readable = readable();
+            changes.set(id, readable.as_ref().map_or(Before::Unreadable, Before::Record), None);
         }
         return Ok(());
     };
@@ -98,10 +99,14 @@ fn put(
         }
         return Ok(());
     }
-    let before = before();
-    // A later entry is there already, and comes again.
-    if before.as_ref().is_none_or(|before| before.version < after.version) {
-        changes.set(id, before.as_ref(), Some((after, record)));
-    }
+    let readable = readable();
+    let before = match &readable {
+        // A later entry is there already, and comes again.
+        Some(before) if before.version >= after.version => return Ok(()),
+        Some(before) => Before::Record(before),
+        None if found.is_some() => Before::Unreadable,
+        None => Before::Nothing,
+    };
+    changes.set(id, before, Some((after, record)));
     Ok(())
 }

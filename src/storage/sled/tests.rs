@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::index::Changes;
+use super::index::{Before, Changes};
 use super::recover::open_both;
 use super::*;
 use crate::protocol::metadata::Metadata;
@@ -49,7 +49,7 @@ async fn a_lone_save_is_committed_in_place_and_others_are_left_to_the_committer(
     let store = open(folder.path(), Durability::Process).unwrap();
     let queue = store.requests.as_ref().unwrap();
     let save = |number| {
-        let change = Change::Save { upload: Box::new(upload(number)), expected: None };
+        let change = Change::Save { upload: upload(number), expected: None };
         store.commit_here(queue, change)
     };
     assert_eq!(save(1).ok().unwrap().unwrap(), Version(1));
@@ -59,7 +59,9 @@ async fn a_lone_save_is_committed_in_place_and_others_are_left_to_the_committer(
     drop(committer);
     let many = (0x8000..0x8800_u16).map(|number| [number.to_be_bytes(); 8].concat());
     let mut changes = Changes::default();
-    many.for_each(|id| changes.set(UploadId::from_bytes(id.try_into().unwrap()), None, None));
+    many.for_each(|id| {
+        changes.set(UploadId::from_bytes(id.try_into().unwrap()), Before::Nothing, None)
+    });
     // Held, so that nobody makes them meanwhile.
     let turn = store.known.pending.turn();
     store.known.pending.add(changes, 1);
@@ -69,7 +71,7 @@ async fn a_lone_save_is_committed_in_place_and_others_are_left_to_the_committer(
     drop(store);
     let store = open(folder.path(), Durability::PowerLoss).unwrap();
     assert!(store.load(upload(1).id()).await.unwrap().is_some());
-    let change = Change::Save { upload: Box::new(upload(3)), expected: None };
+    let change = Change::Save { upload: upload(3), expected: None };
     assert!(store.commit_here(store.requests.as_ref().unwrap(), change).is_err());
 }
 
@@ -116,13 +118,13 @@ async fn the_database_follows_the_journal_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_while_a_commit_is_under_way_is_not_kept() {
     let known = Known::default();
-    let old = Arc::new(Stored { upload: upload(1), version: Version(1) });
-    let new = Arc::new(Stored { upload: upload(1), version: Version(2) });
+    let old = Stored { upload: upload(1), version: Version(1) };
+    let new = Stored { upload: upload(1), version: Version(2) };
     let id = upload(1).id();
     known.recent.begin(id);
-    assert_eq!(known.recent.load(id, || Ok(Some(Arc::clone(&old)))).unwrap(), Some(old));
+    assert_eq!(known.recent.load(id, || Ok(Some(old.clone()))).unwrap(), Some(old));
     assert_eq!(known.recent.len(), 0);
-    known.recent.committed(id, Some(Arc::clone(&new)));
+    known.recent.committed(id, Some(new.clone()));
     assert_eq!(known.find(id), Some(Some(new)));
 }
 
@@ -130,10 +132,10 @@ async fn what_is_read_while_a_commit_is_under_way_is_not_kept() {
 async fn a_read_that_a_commit_overtook_is_not_kept() {
     let recent = Recent::default();
     let id = upload(1).id();
-    let old = Arc::new(Stored { upload: upload(1), version: Version(1) });
+    let old = Stored { upload: upload(1), version: Version(1) };
     let read = || {
         recent.committed(id, None);
-        Ok(Some(Arc::clone(&old)))
+        Ok(Some(old.clone()))
     };
     recent.load(id, read).unwrap();
     assert_eq!(recent.find(id), None);
@@ -196,7 +198,7 @@ fn memory_for_recent_records_is_bounded_by_bytes() {
     for number in 0..6_000_u128 {
         let id = UploadId::from_bytes((number << 112 | number).to_be_bytes());
         let upload = Upload::new(id, None, metadata.clone(), Timestamp(0));
-        recent.committed(id, Some(Stored { upload, version: Version(1) }.into()));
+        recent.committed(id, Some(Stored { upload, version: Version(1) }));
     }
     let kept = recent.len();
     assert!(kept > 2_000 && kept * field.len() <= 48 << 20, "{kept}");
@@ -208,7 +210,7 @@ fn the_record_that_was_used_longest_ago_is_forgotten_first() {
     let id = |number: u128| UploadId::from_bytes(number.to_be_bytes());
     let commit = |number| {
         let upload = Upload::new(id(number), None, Metadata::default(), Timestamp(0));
-        recent.committed(upload.id(), Some(Stored { upload, version: Version(1) }.into()));
+        recent.committed(upload.id(), Some(Stored { upload, version: Version(1) }));
     };
     commit(0);
     commit(1);
