@@ -71,7 +71,7 @@ impl Appending {
         mut self: Box<Self>,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
-        let outcome = match self.take(content).await {
+        let outcome = match Box::pin(self.take(content)).await {
             Ok(Some(refusal @ Refusal::ShortOfLength { .. })) => Err(refusal.into()),
             // All bytes came, however the message around them ended.
             Ok(Some(refusal)) if !self.is_creation && !self.upload.is_complete() => {
@@ -189,7 +189,7 @@ impl Appending {
                 return Ok((ending, progress.offset));
             }
             let bytes = batch.bytes;
-            let (written, next) = self.write_one(batch, gatherer, writer).await?;
+            let (written, next) = Box::pin(self.write_one(batch, gatherer, writer)).await?;
             match written {
                 Err(full) if full.is_full() => {
                     let left = (bytes, full);

@@ -24,21 +24,21 @@ impl Engine {
     /// could not do.
     pub async fn create(
         self: &Arc<Self>,
-        creation: Creation,
+        creation: impl Into<Box<Creation>>,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
-        let engine = Arc::clone(self);
+        let (engine, creation) = (Arc::clone(self), creation.into());
         self.see_through(async move { engine.create_one(creation, content).await }).await
     }
 
     async fn create_one(
         self: &Arc<Self>,
-        creation: Creation,
+        creation: Box<Creation>,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
         let upload = self.begin(&creation)?;
         let room = self.take_room_for_record(&upload).await?;
-        if let Some(complete) = self.create_instantly(&creation, &upload).await? {
+        if let Some(complete) = Box::pin(self.create_instantly(&creation, &upload)).await? {
             return Ok(complete);
         }
         if creation.length.is_some_and(|length| length > room) {
@@ -46,7 +46,7 @@ impl Engine {
         }
         let id = upload.id();
         if let Kind::Final(made_of) = &creation.kind {
-            return self.create_final(upload, made_of).await;
+            return Box::pin(self.create_final(upload, made_of)).await;
         }
         let created = match creation.content {
             None => {
@@ -58,8 +58,7 @@ impl Engine {
             }
             Some(append) => {
                 let lease = self.leases.acquire(id).await?;
-                let appending = Box::pin(self.begin_append(lease, (upload, None), append)).await?;
-                appending.run(content).await?
+                self.begin_append(lease, (upload, None), append).await?.run(content).await?
             }
         };
         tracing::info!(upload = %id, length = creation.length, "upload is created");

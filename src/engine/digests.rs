@@ -283,6 +283,14 @@ async fn resume_sha256(
         return Ok(Some(resumed));
     }
     tracing::warn!(upload = %upload.id(), "the state of its SHA-256 is of no use; reading it again");
+    Box::pin(read_sha256(engine, upload, offset)).await
+}
+
+async fn read_sha256(
+    engine: &Engine,
+    upload: &Upload,
+    offset: u64,
+) -> Result<Option<RunningSha256>, StorageError> {
     let running = Running { sha256: Some(RunningSha256::new()), ..Running::default() };
     let reader = engine.data.reader(upload.id(), upload.placement(), 0..offset).await?;
     Ok(running.read(reader).await?.sha256)

@@ -54,6 +54,9 @@ pub(super) struct Busy;
 impl Leases {
     /// Takes the lease, ending the holder's append if there is one.
     pub(super) async fn acquire(self: &Arc<Self>, id: UploadId) -> Result<Lease, Busy> {
+        if let Some(lease) = self.acquire_free(id) {
+            return Ok(lease);
+        }
         let wait = async {
             loop {
                 match self.try_acquire(id) {
@@ -62,7 +65,7 @@ impl Leases {
                 }
             }
         };
-        timeout(HANDOVER_TIMEOUT, wait).await.map_err(|_| Busy)
+        Box::pin(timeout(HANDOVER_TIMEOUT, wait)).await.map_err(|_| Busy)
     }
 
     /// Ends the append that is under way, if one is, and waits until its bytes are recorded.

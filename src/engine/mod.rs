@@ -176,7 +176,7 @@ impl Engine {
             let lease = engine.leases.acquire(id).await?;
             let Stored { upload, version } = engine.load(id).await?;
             let begun = engine.begin_append(lease, (upload, Some(version)), append);
-            let taken = match Box::pin(begun).await {
+            let taken = match begun.await {
                 Ok(appending) => appending.run(content).await,
                 Err(fault) => Err(fault),
             };
@@ -185,8 +185,7 @@ impl Engine {
         .await
     }
 
-    /// Admits an append. What is soon over does not have its place beside content that may take
-    /// hours: its future is to be in a box.
+    /// Admits an append.
     async fn begin_append(
         self: &Arc<Self>,
         lease: Lease,
@@ -195,7 +194,9 @@ impl Engine {
     ) -> Result<Box<Appending>, Fault> {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
-        let digests = Digests::resume(self, (&upload, version), append.checksum).await?;
+        // In a box: what is soon over has no place beside content that may take hours.
+        let digests = Digests::resume(self, (&upload, version), append.checksum);
+        let digests = Box::pin(digests).await?;
         let is_creation = version.is_none();
         let appending =
             Appending { engine, lease, upload, version, is_creation, admission, digests };

@@ -12,7 +12,7 @@ pub enum Operation {
     /// Tell what this server can do (OPTIONS).
     Discover,
     /// Make a new upload, perhaps with its first content.
-    Create(Creation),
+    Create(Box<Creation>),
     /// Append content to an upload.
     Append(UploadId, Append),
     /// Tell the offset (offset retrieval), ending an append that is under way.

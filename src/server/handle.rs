@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::announce::Announcer;
 use super::body::{RequestContent, ResponseBody};
@@ -109,12 +109,30 @@ impl Handler {
         content: Box<RequestContent>,
         interim: &Interim,
     ) -> Response<ResponseBody> {
-        let head = RequestHead {
-            method: &parts.method,
-            target,
-            headers: &parts.headers,
-            content_length: content.exact_length(),
+        let (dialect, span, decoded) = self.decode(parts, target, content.exact_length());
+        let limits = self.engine.limits();
+        let answer = async {
+            let done = match decoded {
+                Ok(operation) => {
+                    let content = self.announced(content, &operation, (dialect, parts), interim);
+                    self.carry_out(operation, (dialect, parts), content).await
+                }
+                Err(refusal) => Err(refusal.into()),
+            };
+            done.unwrap_or_else(|fault| tell_fault(&fault, dialect, limits))
         };
+        answer.instrument(span).await
+    }
+
+    /// What the request asks for, in which protocol, and what is logged with it.
+    fn decode(
+        &self,
+        parts: &Parts,
+        target: Target,
+        content_length: Option<u64>,
+    ) -> (Dialect, Span, Result<Operation, Refusal>) {
+        let head =
+            RequestHead { method: &parts.method, target, headers: &parts.headers, content_length };
         let told = Dialect::of(&head);
         let dialect = told.as_ref().copied().unwrap_or(Dialect::Unmarked);
         let (method, name) = (&parts.method, dialect.name());
@@ -126,18 +144,9 @@ impl Handler {
                 tracing::debug_span!("request", %method, dialect = name)
             }
         };
-        let answer = async {
-            let limits = self.engine.limits();
-            let done = match told.and_then(|dialect| dialect.decode(&head, limits)) {
-                Ok(operation) => {
-                    let content = self.announced(content, &operation, (dialect, parts), interim);
-                    self.carry_out(operation, (dialect, parts), content).await
-                }
-                Err(refusal) => Err(refusal.into()),
-            };
-            done.unwrap_or_else(|fault| tell_fault(&fault, dialect, limits))
-        };
-        answer.instrument(span).await
+        let decode = || told.and_then(|dialect| dialect.decode(&head, self.engine.limits()));
+        let decoded = span.in_scope(decode);
+        (dialect, span, decoded)
     }
 
     /// The content, with what tells its sender how far it is safe.
@@ -188,11 +197,12 @@ impl Handler {
         outcome: &Outcome,
         (dialect, parts): (Dialect, &Parts),
     ) -> Response<ResponseBody> {
-        let location = match outcome {
-            Outcome::Created { upload, .. } | Outcome::Appended(upload) => {
+        let location = match (outcome, dialect) {
+            (Outcome::Created { upload, .. }, _)
+            | (Outcome::Appended(upload), Dialect::Ietf(_)) => {
                 self.locations.location(&parts.uri, &parts.headers, upload.id())
             }
-            Outcome::Discovered | Outcome::Offset(_) | Outcome::Cancelled => String::new(),
+            _ => String::new(),
         };
         let time = (self.engine.limits(), self.engine.now());
         let mut head = dialect.encode(outcome, &location, time);

@@ -32,7 +32,7 @@ pub fn decode(
         _ if *head.method == Method::OPTIONS => return Ok(Operation::Discover),
         // Any method with content would do (RUFH §Upload Creation); these two mean a creation.
         Target::Collection if matches!(*head.method, Method::POST | Method::PUT) => {
-            return decode_creation(head, spoken, limits).map(Operation::Create);
+            return decode_creation(head, spoken, limits).map(Box::new).map(Operation::Create);
         }
         Target::Collection => return Err(not_allowed(head.method, tus::COLLECTION_METHODS)),
         Target::Upload(None) => return Err(Refusal::NotFound),

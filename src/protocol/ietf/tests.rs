@@ -47,7 +47,7 @@ fn read(
 fn create(fields: Fields<'_>, content_length: Option<u64>) -> Result<Creation, Refusal> {
     let request = (Method::POST, Target::Collection);
     match read(request, fields, content_length, &Limits::default())? {
-        Operation::Create(creation) => Ok(creation),
+        Operation::Create(creation) => Ok(*creation),
         other => panic!("{other:?}"),
     }
 }

@@ -54,7 +54,7 @@ pub fn decode(head: &RequestHead<'_>, limits: &Limits) -> Result<Operation, Refu
     let id = match head.target {
         Target::Collection if method == Method::POST => {
             require_version(is_tus)?;
-            return decode_creation(head, limits).map(Operation::Create);
+            return decode_creation(head, limits).map(Box::new).map(Operation::Create);
         }
         // Of the IETF protocol it would be a creation.
         Target::Collection if method == Method::PUT => {
