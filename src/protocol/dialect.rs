@@ -42,7 +42,7 @@ impl Dialect {
         let has_type = |media_type| is_patch && has_media_type(head.headers, media_type);
         let ietf = ietf::marker(head.headers)
             .or_else(|| has_type(ietf::CONTENT_MEDIA_TYPE).then_some(ietf::CONTENT_MEDIA_TYPE));
-        let tus = if head.headers.contains_key(tus::TUS_RESUMABLE) {
+        let tus = if head.headers.contains_key(&tus::TUS_RESUMABLE) {
             Some("Tus-Resumable")
         } else {
             // Without the other's marks it is tus, and refused for want of a version.
@@ -70,7 +70,8 @@ impl Dialect {
         }
     }
 
-    /// Tells what came of an operation. `location` is the URL of the upload.
+    /// Tells what came of an operation. `location` is the URL of the upload; of an append only the
+    /// IETF protocol tells it.
     pub fn encode(
         self,
         outcome: &Outcome,
@@ -129,7 +130,7 @@ impl Dialect {
 }
 
 fn as_text(mut head: ResponseHead, text: &str) -> (ResponseHead, String) {
-    head.set(CONTENT_TYPE.as_str(), "text/plain; charset=utf-8");
+    head.set_static(CONTENT_TYPE, "text/plain; charset=utf-8");
     (head, format!("{text}\n"))
 }
 

@@ -52,25 +52,35 @@ impl ResponseHead {
     pub(super) fn refusing(status: StatusCode, refusal: &Refusal) -> Self {
         let mut head = Self::with_status(status);
         if let Refusal::MethodNotAllowed { allowed, .. } = refusal {
-            head.set(ALLOW.as_str(), allowed);
+            head.set_static(ALLOW, allowed);
         }
         if *refusal == Refusal::ShuttingDown {
-            head.set(RETRY_AFTER.as_str(), RETRY_AFTER_S);
+            head.set_static(RETRY_AFTER, RETRY_AFTER_S);
         }
-        head.set(CACHE_CONTROL.as_str(), "no-store");
+        head.set_static(CACHE_CONTROL, "no-store");
         head
     }
 
+    /// Sets a field to what is always the same.
+    pub(super) fn set_static(&mut self, name: HeaderName, value: &'static str) {
+        self.headers.insert(name, HeaderValue::from_static(value));
+    }
+
+    /// Sets a field to a number.
+    pub(super) fn set_number(&mut self, name: HeaderName, value: u64) {
+        self.headers.insert(name, HeaderValue::from(value));
+    }
+
     /// Sets a field; a value that cannot stand in a header is left out.
-    pub(super) fn set(&mut self, name: &'static str, value: &str) {
+    pub(super) fn set(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(HeaderName::from_static(name), value);
+            self.headers.insert(name, value);
         }
     }
 }
 
 /// The line of a field that stands there once; `None` when it is missing or repeated.
-pub(super) fn only_line<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+pub(super) fn only_line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     let line = lines.next()?;
     lines.next().is_none().then_some(line)
@@ -78,7 +88,7 @@ pub(super) fn only_line<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a He
 
 /// The lines of a field as one value (RFC 9110 §5.3); `None` when there are none, or one has
 /// characters other than visible ASCII.
-pub fn joined_lines(headers: &HeaderMap, name: &str) -> Option<String> {
+pub fn joined_lines(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines = headers.get_all(name).iter().map(|line| line.to_str().ok());
     let lines: Vec<&str> = lines.collect::<Option<_>>()?;
     (!lines.is_empty()).then(|| lines.join(", "))
@@ -91,14 +101,14 @@ pub fn joined_lines(headers: &HeaderMap, name: &str) -> Option<String> {
 /// `Field` when it stands there more often, or has characters other than visible ASCII.
 pub(super) fn single<'a>(
     headers: &'a HeaderMap,
-    name: &str,
+    name: &HeaderName,
     field: &'static str,
 ) -> Result<Option<&'a str>, Refusal> {
-    if !headers.contains_key(name) {
-        return Ok(None);
+    let mut lines = headers.get_all(name).iter();
+    let Some(value) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(Refusal::Field { field, fault: FieldFault::Repeated });
     }
-    let repeated = Refusal::Field { field, fault: FieldFault::Repeated };
-    let value = only_line(headers, name).ok_or(repeated)?;
     let malformed = |_| Refusal::malformed(field, "has characters other than visible ASCII");
     value.to_str().map(Some).map_err(malformed)
 }

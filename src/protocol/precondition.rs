@@ -3,7 +3,7 @@
 //! - RFC 9110 §8.8 (validators), §13 (conditional requests)
 
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::head::only_line;
 use super::units::Timestamp;
@@ -39,19 +39,19 @@ impl Validators {
     /// succeed without them.
     pub fn evaluate(&self, headers: &HeaderMap) -> Precondition {
         if headers.contains_key(IF_MATCH) {
-            if !self.matches(headers, IF_MATCH.as_str(), Comparison::Strong) {
+            if !self.matches(headers, &IF_MATCH, Comparison::Strong) {
                 return Precondition::Failed;
             }
-        } else if let Some(since) = date(headers, IF_UNMODIFIED_SINCE.as_str())
+        } else if let Some(since) = date(headers, &IF_UNMODIFIED_SINCE)
             && self.seconds() > since
         {
             return Precondition::Failed;
         }
         if headers.contains_key(IF_NONE_MATCH) {
-            if self.matches(headers, IF_NONE_MATCH.as_str(), Comparison::Weak) {
+            if self.matches(headers, &IF_NONE_MATCH, Comparison::Weak) {
                 return Precondition::NotModified;
             }
-        } else if let Some(since) = date(headers, IF_MODIFIED_SINCE.as_str())
+        } else if let Some(since) = date(headers, &IF_MODIFIED_SINCE)
             && self.seconds() <= since
         {
             return Precondition::NotModified;
@@ -65,7 +65,7 @@ impl Validators {
         if !headers.contains_key(IF_RANGE) {
             return true;
         }
-        let value = only_line(headers, IF_RANGE.as_str()).map(HeaderValue::to_str);
+        let value = only_line(headers, &IF_RANGE).map(HeaderValue::to_str);
         let Some(Ok(value)) = value else { return false };
         let value = value.trim();
         if value.starts_with('"') || value.starts_with("W/") {
@@ -83,7 +83,7 @@ impl Validators {
         self.last_modified.0.div_euclid(1000)
     }
 
-    fn matches(&self, headers: &HeaderMap, name: &str, comparison: Comparison) -> bool {
+    fn matches(&self, headers: &HeaderMap, name: &HeaderName, comparison: Comparison) -> bool {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(entity_tags).any(|tag| match (tag, comparison) {
             ("*", _) => true,
@@ -123,7 +123,7 @@ fn entity_tags(value: &str) -> impl Iterator<Item = &str> {
 
 /// A field that is an HTTP date, in seconds; `None` when it is missing, repeated or invalid, which
 /// all mean that it is ignored.
-fn date(headers: &HeaderMap, name: &str) -> Option<u64> {
+fn date(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     parse_date(only_line(headers, name)?.to_str().ok()?)
 }
 

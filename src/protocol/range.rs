@@ -121,7 +121,7 @@ pub enum Selection {
 /// Reads the `Range` of a GET for a representation of `length` bytes. A unit that is not known and
 /// a set that is not valid are ignored (RFC 9110 §14.2).
 pub fn select(headers: &HeaderMap, length: u64) -> Selection {
-    let Some(value) = only_line(headers, RANGE.as_str()) else { return Selection::Whole };
+    let Some(value) = only_line(headers, &RANGE) else { return Selection::Whole };
     let set = value.to_str().ok().and_then(|value| value.split_once('='));
     let Some((unit, set)) = set else { return Selection::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {

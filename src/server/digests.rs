@@ -51,7 +51,7 @@ pub(super) fn describe(upload: &Upload, response: &mut HeaderMap) {
 
 /// Whether SHA-256 is among what the client wants, or it did not say what it wants.
 fn is_sha256_wanted(request: &HeaderMap) -> bool {
-    let wanted = joined_lines(request, WANT_REPR_DIGEST.as_str());
+    let wanted = joined_lines(request, &WANT_REPR_DIGEST);
     let wanted = wanted.and_then(|wanted| parse_wanted_digests(&wanted));
     wanted.is_none_or(|wanted| wanted.contains(&Algorithm::Sha256))
 }

@@ -1,9 +1,11 @@
 //! A request's head to an operation.
 
 use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
-use super::{CONTENT_MEDIA_TYPE, Spoken, UPLOAD_LENGTH, UPLOAD_OFFSET, item};
+use super::{
+    CONTENT_DIGEST, CONTENT_MEDIA_TYPE, REPR_DIGEST, Spoken, UPLOAD_LENGTH, UPLOAD_OFFSET, item,
+};
 use crate::protocol::checksum::Algorithm;
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::digest_fields::parse_digests;
@@ -57,7 +59,7 @@ fn not_allowed(method: &Method, allowed: &'static str) -> Refusal {
 fn without_state(head: &RequestHead<'_>, spoken: Spoken) -> Result<(), Refusal> {
     let completion = spoken.version.completion;
     let told = [(UPLOAD_OFFSET, "Upload-Offset"), (completion.name(), completion.shown())];
-    let found = told.into_iter().find(|(name, _)| head.headers.contains_key(*name));
+    let found = told.into_iter().find(|(name, _)| head.headers.contains_key(name));
     match found {
         Some((_, field)) if spoken.version.refuses_state => {
             Err(Refusal::malformed(field, "must not stand in such a request; leave it out"))
@@ -99,14 +101,14 @@ fn decode_append(
     spoken: Spoken,
     limits: &Limits,
 ) -> Result<Append, Refusal> {
-    let given = single(head.headers, CONTENT_TYPE.as_str(), "Content-Type")?;
+    let given = single(head.headers, &CONTENT_TYPE, "Content-Type")?;
     let is_right = given.is_some_and(|given| is_media_type(given, CONTENT_MEDIA_TYPE));
     if spoken.has_media_type() && !is_right {
         let given = given.map(str::to_owned);
         return Err(Refusal::UnsupportedMediaType { given, expected: CONTENT_MEDIA_TYPE });
     }
     let is_last = is_last(head.headers, spoken)?;
-    let Some(offset) = integer(head.headers, UPLOAD_OFFSET) else {
+    let Some(offset) = integer(head.headers, &UPLOAD_OFFSET) else {
         let problem = "is missing, or is no Integer that is not negative (RFC 9651 §3.3.1)";
         return Err(Refusal::malformed("Upload-Offset", problem));
     };
@@ -151,7 +153,7 @@ fn content(
 
 /// RUFH §Length: told by `Upload-Length`, and by the last content's own length; both must agree.
 fn length(head: &RequestHead<'_>, offset: u64, is_last: bool) -> Result<Option<u64>, Refusal> {
-    let told = integer(head.headers, UPLOAD_LENGTH);
+    let told = integer(head.headers, &UPLOAD_LENGTH);
     let shown = head.content_length.filter(|_| is_last);
     let shown = shown.and_then(|bytes| offset.checked_add(bytes));
     match (told, shown) {
@@ -162,14 +164,14 @@ fn length(head: &RequestHead<'_>, offset: u64, is_last: bool) -> Result<Option<u
     }
 }
 
-fn integer(headers: &HeaderMap, name: &str) -> Option<u64> {
+fn integer(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     item(headers, name)?.as_unsigned()
 }
 
 /// RUFH §Content Digests. What is malformed, or of no algorithm that is known here, is as if it
 /// were not there (RFC 9530 §2).
 fn decode_checksum(headers: &HeaderMap) -> Option<ExpectedChecksum> {
-    let digests = parse_digests(&joined_lines(headers, "content-digest")?)?;
+    let digests = parse_digests(&joined_lines(headers, &CONTENT_DIGEST)?)?;
     // One says it all; this one is the fastest to compute.
     let is_fastest = |algorithm| algorithm == Algorithm::Sha256;
     let fastest = digests.iter().find(|digest| is_fastest(digest.algorithm()));
@@ -181,7 +183,7 @@ fn decode_checksum(headers: &HeaderMap) -> Option<ExpectedChecksum> {
 fn decode_declared(headers: &HeaderMap, metadata: &Metadata) -> ReprDigests {
     let blake3 = metadata.value(BLAKE3_KEY);
     let blake3 = blake3.as_deref().and_then(|value| str::from_utf8(value).ok());
-    let field = joined_lines(headers, "repr-digest").map(|field| ReprDigests::from_field(&field));
+    let field = joined_lines(headers, &REPR_DIGEST).map(|field| ReprDigests::from_field(&field));
     ReprDigests::from(blake3.and_then(Blake3Digest::parse)).or(field.unwrap_or_default())
 }
 
@@ -194,13 +196,13 @@ fn decode_metadata(headers: &HeaderMap, limits: &Limits) -> Result<Metadata, Ref
     if let Some(metadata) = told.and_then(|field| Metadata::parse(field).ok()) {
         return Ok(metadata);
     }
-    let media_type = single(headers, CONTENT_TYPE.as_str(), "Content-Type")?
+    let media_type = single(headers, &CONTENT_TYPE, "Content-Type")?
         // That is the type of the message, not of what is uploaded.
         .filter(|given| !is_media_type(given, CONTENT_MEDIA_TYPE));
     let disposition = headers.get(CONTENT_DISPOSITION);
     let name = disposition.and_then(|field| parse_disposition_name(field.as_bytes()));
     // The data stays coded (RUFH §Content Codings), so a download has to say so.
-    let coding = joined_lines(headers, CONTENT_ENCODING.as_str());
+    let coding = joined_lines(headers, &CONTENT_ENCODING);
     let pairs = [
         ("filename", name.as_deref()),
         ("filetype", media_type),

@@ -1,7 +1,7 @@
 //! An outcome or a refusal to a response's head, and the heads of interim responses.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{
     CONTENT_MEDIA_TYPE, INTEROP_VERSION, Spoken, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET,
@@ -20,7 +20,7 @@ use crate::protocol::upload::Upload;
 /// 104 (Upload Resumption Supported).
 const INTERIM_STATUS: u16 = 104;
 /// RFC 5789 §3.1.
-const ACCEPT_PATCH: &str = "accept-patch";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// The problem types of RUFH §Problem Types, with their titles.
 const MISMATCHING_OFFSET: (&str, &str) = (
@@ -59,21 +59,21 @@ pub fn encode(
         }
         Outcome::Created { upload, .. } => {
             let mut head = head(StatusCode::CREATED, upload);
-            head.set(LOCATION.as_str(), location);
+            head.set(LOCATION, location);
             head
         }
         // What a creation with all of the content would have been answered; repeated as often as
         // the last append is (RUFH §Upload Append).
         Outcome::Appended(upload) if upload.is_complete() => {
             let mut head = head(StatusCode::CREATED, upload);
-            head.set(LOCATION.as_str(), location);
+            head.set(LOCATION, location);
             head
         }
         Outcome::Appended(upload) => head(StatusCode::NO_CONTENT, upload),
         Outcome::Offset(upload) => {
             let mut head = head(StatusCode::NO_CONTENT, upload);
             set_integer(&mut head, UPLOAD_LENGTH, upload.length());
-            head.set(CACHE_CONTROL.as_str(), "no-store");
+            head.set_static(CACHE_CONTROL, "no-store");
             head
         }
         Outcome::Cancelled => ResponseHead::with_status(StatusCode::NO_CONTENT),
@@ -115,7 +115,7 @@ pub fn encode_interim(
     head.set(INTEROP_VERSION, &spoken.version.number.to_string());
     match location {
         Some(location) => {
-            head.set(LOCATION.as_str(), location);
+            head.set(LOCATION, location);
             set_limits(&mut head, spoken.version, limits, (Some(upload), now));
         }
         None => set_integer(&mut head, UPLOAD_OFFSET, upload.offset()),
@@ -147,7 +147,7 @@ pub fn encode_refusal(
     // Only this one is about the whole representation: all of it came, and to go on is of no use.
     let is_final = matches!(refusal, Refusal::DigestMismatch(_));
     set_completion(&mut head, version, is_final);
-    head.set(CONTENT_TYPE.as_str(), PROBLEM_MEDIA_TYPE);
+    head.set_static(CONTENT_TYPE, PROBLEM_MEDIA_TYPE);
     let kind = kind_of(refusal, version);
     (head, Problem { kind, status, detail: refusal.to_string(), members })
 }
@@ -167,8 +167,8 @@ pub fn encode_failure(spoken: Spoken, text: &str) -> (ResponseHead, Problem) {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     let mut head = ResponseHead::with_status(status);
     set_completion(&mut head, spoken.version, false);
-    head.set(CACHE_CONTROL.as_str(), "no-store");
-    head.set(CONTENT_TYPE.as_str(), PROBLEM_MEDIA_TYPE);
+    head.set_static(CACHE_CONTROL, "no-store");
+    head.set_static(CONTENT_TYPE, PROBLEM_MEDIA_TYPE);
     (head, Problem { kind: None, status, detail: text.to_owned(), members: Vec::new() })
 }
 
@@ -222,11 +222,11 @@ fn status_of(refusal: &Refusal) -> StatusCode {
 }
 
 fn set_completion(head: &mut ResponseHead, version: &Version, is_complete: bool) {
-    head.set(version.completion.name(), version.completion.value(is_complete));
+    head.set_static(version.completion.name(), version.completion.value(is_complete));
 }
 
 /// Sets a field that is an Integer; what is too large for one cannot be told.
-fn set_integer(head: &mut ResponseHead, name: &'static str, number: Option<u64>) {
+fn set_integer(head: &mut ResponseHead, name: HeaderName, number: Option<u64>) {
     let item = number.and_then(BareItem::unsigned).map(Item::from);
     if let Some(field) = item.and_then(|item| item.to_field()) {
         head.set(name, &field);

@@ -13,7 +13,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 pub use self::decode::decode;
 pub use self::encode::{
@@ -25,10 +25,15 @@ use super::head::only_line;
 /// The media type of an append's content.
 pub const CONTENT_MEDIA_TYPE: &str = "application/partial-upload";
 
-pub(super) const INTEROP_VERSION: &str = "upload-draft-interop-version";
-const UPLOAD_LENGTH: &str = "upload-length";
-const UPLOAD_OFFSET: &str = "upload-offset";
-const UPLOAD_LIMIT: &str = "upload-limit";
+pub(super) const INTEROP_VERSION: HeaderName =
+    HeaderName::from_static("upload-draft-interop-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
+const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomplete");
+const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
 
 /// How a request or response says whether the upload is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +47,10 @@ enum CompletionField {
 impl CompletionField {
     const ALL: [Self; 2] = [Self::Complete, Self::Incomplete];
 
-    const fn name(self) -> &'static str {
+    const fn name(self) -> HeaderName {
         match self {
-            Self::Complete => "upload-complete",
-            Self::Incomplete => "upload-incomplete",
+            Self::Complete => UPLOAD_COMPLETE,
+            Self::Incomplete => UPLOAD_INCOMPLETE,
         }
     }
 
@@ -66,7 +71,7 @@ impl CompletionField {
     /// What a head says; `None` without the field, and with one that is no Boolean, which is to be
     /// ignored as a whole (RUFH §Completeness).
     fn read(self, headers: &HeaderMap) -> Option<bool> {
-        let value = item(headers, self.name())?.as_boolean()?;
+        let value = item(headers, &self.name())?.as_boolean()?;
         Some(match self {
             Self::Complete => value,
             Self::Incomplete => !value,
@@ -174,7 +179,7 @@ impl Spoken {
 
     /// Finds the version by its number, or by the field that only the oldest has.
     pub fn of(headers: &HeaderMap) -> Self {
-        let number = item(headers, INTEROP_VERSION).and_then(|item| item.as_unsigned());
+        let number = item(headers, &INTEROP_VERSION).and_then(|item| item.as_unsigned());
         let named = VERSIONS.iter().find(|version| Some(version.number) == number);
         if let Some(version) = named {
             return Self { version, is_named: true };
@@ -202,7 +207,7 @@ impl Spoken {
 
 /// The name of what in a head makes it one of this dialect; `None` when nothing does.
 pub(super) fn marker(headers: &HeaderMap) -> Option<&'static str> {
-    if headers.contains_key(INTEROP_VERSION) {
+    if headers.contains_key(&INTEROP_VERSION) {
         return Some("Upload-Draft-Interop-Version");
     }
     let said = CompletionField::ALL.into_iter().find(|field| field.read(headers).is_some());
@@ -211,6 +216,6 @@ pub(super) fn marker(headers: &HeaderMap) -> Option<&'static str> {
 
 /// The value of a field that is an Item; `None` when it is none, and has to be ignored as a whole.
 /// Several lines are one value (RFC 9651 §4.2), and no Item.
-fn item(headers: &HeaderMap, name: &str) -> Option<BareItem> {
+fn item(headers: &HeaderMap, name: &HeaderName) -> Option<BareItem> {
     Some(Item::parse(only_line(headers, name)?.to_str().ok()?)?.bare)
 }

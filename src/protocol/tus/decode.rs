@@ -1,7 +1,7 @@
 //! A request's head to an operation.
 
 use http::header::{CONTENT_TYPE, TRAILER};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::{
     COLLECTION_METHODS, CONTENT_MEDIA_TYPE, CREATION_METHODS, METHOD_OVERRIDE, REPR_DIGEST,
@@ -28,7 +28,7 @@ use crate::protocol::upload::{Final, Kind};
 /// `Field` when the value is no method.
 pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, Refusal> {
     const FIELD: &str = "X-HTTP-Method-Override";
-    match single(headers, METHOD_OVERRIDE, FIELD)? {
+    match single(headers, &METHOD_OVERRIDE, FIELD)? {
         None => Ok(method.clone()),
         Some(name) => Method::from_bytes(name.as_bytes())
             .map_err(|_| Refusal::malformed(FIELD, "is not a method, such as PATCH or DELETE")),
@@ -46,7 +46,7 @@ pub fn decode(head: &RequestHead<'_>, limits: &Limits) -> Result<Operation, Refu
     if method == Method::OPTIONS {
         return Ok(Operation::Discover);
     }
-    let version = single(head.headers, TUS_RESUMABLE, "Tus-Resumable")?;
+    let version = single(head.headers, &TUS_RESUMABLE, "Tus-Resumable")?;
     if version.is_some_and(|version| version != VERSION) {
         return Err(Refusal::UnsupportedVersion { given: version.map(str::to_owned) });
     }
@@ -123,8 +123,8 @@ fn decode_length(
     limits: &Limits,
 ) -> Result<Option<u64>, Refusal> {
     const FIELD: &str = "Upload-Length";
-    let length = bytes_field(headers, UPLOAD_LENGTH, FIELD)?;
-    let deferred = single(headers, UPLOAD_DEFER_LENGTH, "Upload-Defer-Length")?;
+    let length = bytes_field(headers, &UPLOAD_LENGTH, FIELD)?;
+    let deferred = single(headers, &UPLOAD_DEFER_LENGTH, "Upload-Defer-Length")?;
     if deferred.is_some_and(|deferred| deferred != "1") {
         return Err(Refusal::malformed("Upload-Defer-Length", "can only be 1"));
     }
@@ -154,7 +154,7 @@ fn decode_length(
 /// tus 1.0 "Concatenation", Upload-Concat.
 fn decode_kind(headers: &HeaderMap, limits: &Limits) -> Result<Kind, Refusal> {
     const FIELD: &str = "Upload-Concat";
-    let Some(field) = single(headers, UPLOAD_CONCAT, FIELD)? else {
+    let Some(field) = single(headers, &UPLOAD_CONCAT, FIELD)? else {
         return Ok(Kind::Single);
     };
     if field == "partial" {
@@ -188,7 +188,7 @@ fn id_of_url(url: &str) -> Option<UploadId> {
 
 fn decode_metadata(headers: &HeaderMap, limits: &Limits) -> Result<Metadata, Refusal> {
     const FIELD: &str = "Upload-Metadata";
-    let Some(field) = single(headers, UPLOAD_METADATA, FIELD)? else {
+    let Some(field) = single(headers, &UPLOAD_METADATA, FIELD)? else {
         return Ok(Metadata::default());
     };
     if field.len() > limits.max_metadata_bytes {
@@ -213,7 +213,7 @@ fn decode_declared(headers: &HeaderMap, metadata: &Metadata) -> Result<ReprDiges
             Some(digest.ok_or_else(malformed)?)
         }
     };
-    let field = single(headers, REPR_DIGEST, "Repr-Digest")?;
+    let field = single(headers, &REPR_DIGEST, "Repr-Digest")?;
     Ok(ReprDigests::from(blake3).or(field.map(ReprDigests::from_field).unwrap_or_default()))
 }
 
@@ -223,12 +223,12 @@ fn decode_append(head: &RequestHead<'_>) -> Result<Append, Refusal> {
         Some(media_type) if is_content_media_type(media_type) => {}
         given => return Err(wrong_media_type(given)),
     }
-    let Some(offset) = bytes_field(head.headers, UPLOAD_OFFSET, "Upload-Offset")? else {
+    let Some(offset) = bytes_field(head.headers, &UPLOAD_OFFSET, "Upload-Offset")? else {
         return Err(Refusal::missing("Upload-Offset"));
     };
     Ok(Append {
         offset,
-        length: bytes_field(head.headers, UPLOAD_LENGTH, "Upload-Length")?,
+        length: bytes_field(head.headers, &UPLOAD_LENGTH, "Upload-Length")?,
         content_length: head.content_length,
         completion: Completion::AtLength,
         checksum: decode_checksum(head.headers)?,
@@ -244,8 +244,8 @@ fn decode_checksum(headers: &HeaderMap) -> Result<Option<ExpectedChecksum>, Refu
         .iter()
         .filter_map(|names| names.to_str().ok())
         .flat_map(|names| names.split(','))
-        .any(|name| name.trim().eq_ignore_ascii_case(UPLOAD_CHECKSUM));
-    match single(headers, UPLOAD_CHECKSUM, FIELD)? {
+        .any(|name| name.trim().eq_ignore_ascii_case(UPLOAD_CHECKSUM.as_str()));
+    match single(headers, &UPLOAD_CHECKSUM, FIELD)? {
         Some(_) if is_announced => {
             Err(Refusal::malformed(FIELD, "is both a header and an announced trailer; send one"))
         }
@@ -261,12 +261,12 @@ fn decode_checksum(headers: &HeaderMap) -> Result<Option<ExpectedChecksum>, Refu
 ///
 /// `Field` or `Checksum` when it cannot be read.
 pub fn decode_trailers(trailers: &HeaderMap) -> Result<Option<Checksum>, Refusal> {
-    let field = single(trailers, UPLOAD_CHECKSUM, "Upload-Checksum")?;
+    let field = single(trailers, &UPLOAD_CHECKSUM, "Upload-Checksum")?;
     Ok(field.map(Checksum::parse).transpose()?)
 }
 
 fn media_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    single(headers, CONTENT_TYPE.as_str(), "Content-Type")
+    single(headers, &CONTENT_TYPE, "Content-Type")
 }
 
 fn is_content_media_type(given: &str) -> bool {
@@ -280,7 +280,7 @@ fn wrong_media_type(given: Option<&str>) -> Refusal {
 /// A field that is a number of bytes.
 fn bytes_field(
     headers: &HeaderMap,
-    name: &str,
+    name: &HeaderName,
     field: &'static str,
 ) -> Result<Option<u64>, Refusal> {
     let Some(value) = single(headers, name, field)? else {

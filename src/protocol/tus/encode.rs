@@ -4,7 +4,8 @@ use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{
-    EXPIRATION, EXTENSIONS, TUS_RESUMABLE, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH,
+    EXPIRATION, EXTENSIONS, TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, TUS_RESUMABLE,
+    TUS_VERSION, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_EXPIRES, UPLOAD_LENGTH,
     UPLOAD_METADATA, UPLOAD_OFFSET, VERSION,
 };
 use crate::protocol::checksum::Algorithm;
@@ -14,23 +15,23 @@ use crate::protocol::operation::Outcome;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::{Kind, Upload};
 
-/// Tells what came of an operation. `location` is the URL of the upload.
+/// Tells what came of an operation. `location` is the URL of the upload, which only a creation tells.
 pub fn encode(outcome: &Outcome, location: &str, limits: &Limits) -> ResponseHead {
     match outcome {
         Outcome::Discovered => {
             let mut head = ResponseHead::new(StatusCode::OK);
-            head.set("tus-version", VERSION);
+            head.set_static(TUS_VERSION, VERSION);
             let expiration = if limits.max_age.is_some() { EXPIRATION } else { "" };
-            head.set("tus-extension", &format!("{EXTENSIONS}{expiration}"));
-            head.set("tus-checksum-algorithm", Algorithm::NAMES);
+            head.set(TUS_EXTENSION, &format!("{EXTENSIONS}{expiration}"));
+            head.set_static(TUS_CHECKSUM_ALGORITHM, Algorithm::NAMES);
             if let Some(max) = limits.max_length {
-                head.set("tus-max-size", &max.to_string());
+                head.set_number(TUS_MAX_SIZE, max);
             }
             head
         }
         Outcome::Created { upload, has_content } => {
             let mut head = ResponseHead::new(StatusCode::CREATED);
-            head.set(LOCATION.as_str(), location);
+            head.set(LOCATION, location);
             if *has_content {
                 head.set_offset(upload);
             }
@@ -53,33 +54,33 @@ fn encode_offset(upload: &Upload) -> ResponseHead {
     let mut head = ResponseHead::new(StatusCode::OK);
     head.set_offset(upload);
     match upload.length() {
-        Some(length) => head.set(UPLOAD_LENGTH, &length.to_string()),
+        Some(length) => head.set_number(UPLOAD_LENGTH, length),
         // A final upload has a length as soon as its parts have; nobody can tell it.
         None if matches!(upload.kind(), Kind::Final(_)) => {}
-        None => head.set(UPLOAD_DEFER_LENGTH, "1"),
+        None => head.set_static(UPLOAD_DEFER_LENGTH, "1"),
     }
     match upload.kind() {
         Kind::Single => {}
-        Kind::Partial => head.set(UPLOAD_CONCAT, "partial"),
+        Kind::Partial => head.set_static(UPLOAD_CONCAT, "partial"),
         Kind::Final(made_of) => head.set(UPLOAD_CONCAT, &made_of.as_sent),
     }
     if !upload.metadata().is_empty() {
         head.set(UPLOAD_METADATA, upload.metadata().as_str());
     }
     head.set_expires(upload);
-    head.set(CACHE_CONTROL.as_str(), "no-store");
+    head.set_static(CACHE_CONTROL, "no-store");
     head
 }
 
 /// Tells why an operation was not carried out; the text for a person is the refusal's own.
 pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
     let mut head = ResponseHead::refusing(status_of(refusal), refusal);
-    head.set(TUS_RESUMABLE, VERSION);
+    head.set_static(TUS_RESUMABLE, VERSION);
     if let Refusal::UnsupportedVersion { .. } = refusal {
-        head.set("tus-version", VERSION);
+        head.set_static(TUS_VERSION, VERSION);
     }
     if let Refusal::OffsetMismatch { offset, .. } = refusal {
-        head.set(UPLOAD_OFFSET, &offset.to_string());
+        head.set_number(UPLOAD_OFFSET, *offset);
     }
     head
 }
@@ -87,14 +88,14 @@ pub fn encode_refusal(refusal: &Refusal) -> ResponseHead {
 /// The head of the answer when the server could not do it.
 pub fn encode_failure() -> ResponseHead {
     let mut head = ResponseHead::new(StatusCode::INTERNAL_SERVER_ERROR);
-    head.set(CACHE_CONTROL.as_str(), "no-store");
+    head.set_static(CACHE_CONTROL, "no-store");
     head
 }
 
 /// Sets `Tus-Resumable` where the request had it: a download has it too then, and what is nowhere
 /// (tus 1.0 "Headers").
 pub fn mark(request: &HeaderMap, response: &mut HeaderMap) {
-    if request.contains_key(TUS_RESUMABLE) {
+    if request.contains_key(&TUS_RESUMABLE) {
         response.insert(TUS_RESUMABLE, HeaderValue::from_static(VERSION));
     }
 }
@@ -143,20 +144,20 @@ impl ResponseHead {
     /// A head with `Tus-Resumable`, which every response has (tus 1.0 "Headers").
     fn new(status: StatusCode) -> Self {
         let mut head = Self::with_status(status);
-        head.set(TUS_RESUMABLE, VERSION);
+        head.set_static(TUS_RESUMABLE, VERSION);
         head
     }
 
     fn set_offset(&mut self, upload: &Upload) {
         if let Some(offset) = upload.offset() {
-            self.set(UPLOAD_OFFSET, &offset.to_string());
+            self.set_number(UPLOAD_OFFSET, offset);
         }
     }
 
     /// tus 1.0 "Expiration".
     fn set_expires(&mut self, upload: &Upload) {
         if let Some(expires) = upload.expires() {
-            self.set("upload-expires", &expires.to_imf_fixdate());
+            self.set(UPLOAD_EXPIRES, &expires.to_imf_fixdate());
         }
     }
 }

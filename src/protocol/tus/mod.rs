@@ -7,6 +7,8 @@
 mod decode;
 mod encode;
 
+use http::HeaderName;
+
 pub use self::decode::{decode, decode_trailers, effective_method};
 pub(super) use self::encode::status_of;
 pub use self::encode::{encode, encode_failure, encode_refusal, mark};
@@ -27,12 +29,17 @@ const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,te
 /// The extension that depends on a setting.
 const EXPIRATION: &str = ",expiration";
 
-pub(super) const TUS_RESUMABLE: &str = "tus-resumable";
-const UPLOAD_LENGTH: &str = "upload-length";
-const UPLOAD_OFFSET: &str = "upload-offset";
-pub(super) const UPLOAD_METADATA: &str = "upload-metadata";
-const UPLOAD_DEFER_LENGTH: &str = "upload-defer-length";
-const UPLOAD_CONCAT: &str = "upload-concat";
-const UPLOAD_CHECKSUM: &str = "upload-checksum";
-const REPR_DIGEST: &str = "repr-digest";
-const METHOD_OVERRIDE: &str = "x-http-method-override";
+pub(super) const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+pub(super) const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
+const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
+const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
+const TUS_EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
+const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-checksum-algorithm");
+const TUS_MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
+const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
