@@ -1,7 +1,8 @@
 //! What this machine allows, by itself.
 //!
-//! `cargo bench --bench limits`, with `-- [--runs N] [--data-dir FOLDER] [--quick]`. The bench `load`
-//! measures the same between its scenarios. Told are medians of rounds in which all take their turn.
+//! `cargo bench --bench limits`, with `-- [--runs N] [--data-dir FOLDER] [--quick]`. The bench
+//! `load` measures the same between its scenarios. Told are medians of rounds in which all take
+//! their turn.
 
 #[path = "load/limits.rs"]
 mod limits;

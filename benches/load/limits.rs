@@ -1,4 +1,5 @@
-//! What this machine allows: the marks that no server here can pass. The bench `limits` uses it, too.
+//! What this machine allows: the marks that no server here can pass. The bench `limits` uses it,
+//! too.
 //!
 //! The CPU time is that of the thread on the side that a server would be on.
 
