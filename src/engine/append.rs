@@ -189,6 +189,7 @@ impl Appending {
                 return Ok((ending, progress.offset));
             }
             let bytes = batch.bytes;
+            // In a box: most content is in one batch, and needs no place for this.
             let (written, next) = Box::pin(self.write_one(batch, gatherer, writer)).await?;
             match written {
                 Err(full) if full.is_full() => {

@@ -38,6 +38,7 @@ impl Engine {
     ) -> Result<Upload, Fault> {
         let upload = self.begin(&creation)?;
         let room = self.take_room_for_record(&upload).await?;
+        // In boxes, since few creations need the rest of the way.
         if let Some(complete) = Box::pin(self.create_instantly(&creation, &upload)).await? {
             return Ok(complete);
         }

@@ -65,6 +65,7 @@ impl Leases {
                 }
             }
         };
+        // In a box, since few need it: a lease is mostly free.
         Box::pin(timeout(HANDOVER_TIMEOUT, wait)).await.map_err(|_| Busy)
     }
 

@@ -15,7 +15,8 @@ use crate::protocol::operation::Outcome;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::{Kind, Upload};
 
-/// Tells what came of an operation. `location` is the URL of the upload, which only a creation tells.
+/// Tells what came of an operation. `location` is the URL of the upload, which only a creation
+/// tells.
 pub fn encode(outcome: &Outcome, location: &str, limits: &Limits) -> ResponseHead {
     match outcome {
         Outcome::Discovered => {

@@ -246,8 +246,7 @@ impl Committer {
             tracing::error!(%error, "the journal of the records cannot be written");
             StorageError::io("", None, error).failure
         })?;
-        let after = changes.after().map(|(id, after)| (id, after.cloned()));
-        let committed: Vec<(UploadId, Option<Stored>)> = after.collect();
+        let committed: Vec<_> = changes.after().map(|(id, after)| (id, after.cloned())).collect();
         committed.iter().for_each(|(id, _)| self.known.recent.begin(*id));
         let are_many = self.known.pending.add(changes, number);
         // Behind that: what is forgotten again is found there.

@@ -152,7 +152,7 @@ impl Changes {
         let mut batch = sled::Batch::default();
         for (id, change) in &self.records {
             let had_pieces = !change.is_new && pieces::has_pieces(tree, *id)?;
-            pieces::set(tree, &mut batch, *id, (change.encoded.clone(), had_pieces))?;
+            pieces::set(tree, &mut batch, *id, change.encoded.clone(), had_pieces)?;
         }
         for (key, is_in) in &self.keys {
             if *is_in { batch.insert(key, &[]) } else { batch.remove(key) }

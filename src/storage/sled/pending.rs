@@ -63,7 +63,7 @@ impl Pending {
     pub(super) fn find(&self, id: UploadId) -> Option<Option<Stored>> {
         let state = self.state.lock();
         let found = state.waiting.find(id).or_else(|| state.being_made.find(id));
-        found.map(Option::<&_>::cloned)
+        found.map(|stored| stored.cloned())
     }
 
     /// Whether the database could not take a change: no more may be built on the records then.

@@ -100,12 +100,14 @@ pub(super) fn has_pieces(tree: &sled::Tree, id: UploadId) -> Result<bool, Failur
     Ok(entry(tree, id)?.is_some_and(|entry| Head::read(&entry).is_some()))
 }
 
-/// Puts a record, or nothing, in the place of what the database has, which may have pieces.
+/// Puts a record, or nothing, in the place of what the database has. If that has pieces and it is
+/// not told so, surplus ones are left over.
 pub(super) fn set(
     tree: &sled::Tree,
     batch: &mut sled::Batch,
     id: UploadId,
-    (record, had_pieces): (Option<IVec>, bool),
+    record: Option<IVec>,
+    had_pieces: bool,
 ) -> Result<(), Failure> {
     let key = record_key(id);
     let key = key.as_slice();
@@ -155,7 +157,7 @@ mod tests {
         for (number, record) in records {
             let had_pieces = has_pieces(tree, id(*number)).unwrap();
             let record = record.as_deref().map(IVec::from);
-            set(tree, &mut batch, id(*number), (record, had_pieces)).unwrap();
+            set(tree, &mut batch, id(*number), record, had_pieces).unwrap();
         }
         tree.apply_batch(batch).unwrap();
     }

@@ -110,3 +110,35 @@ fn put(
     changes.set(id, before, Some((after, record)));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use sled::{Batch, IVec};
+
+    use super::*;
+    use crate::protocol::metadata::Metadata;
+    use crate::protocol::units::Timestamp;
+    use crate::protocol::upload::Upload;
+    use crate::storage::{Version, codec};
+
+    #[test]
+    fn of_a_long_record_that_is_none_no_piece_is_left() {
+        let database = sled::Config::new().temporary(true).open().unwrap();
+        let id = UploadId::from_bytes([1; 16]);
+        let upload = Upload::new(id, Some(1), Metadata::default(), Timestamp(1));
+        let record = codec::encode(&upload, Version(1)).unwrap();
+        for (entry, entries) in
+            [(Entry::Save { id, record: &record }, 1), (Entry::Delete { id }, 0)]
+        {
+            let mut batch = Batch::default();
+            pieces::set(&database, &mut batch, id, Some(IVec::from(vec![b'?'; 5000])), false)
+                .unwrap();
+            database.apply_batch(batch).unwrap();
+            assert!(database.len() > 2);
+            let mut replay = Replay::new(&database);
+            replay.take(entry).unwrap();
+            replay.apply().unwrap();
+            assert_eq!(database.len(), entries);
+        }
+    }
+}
