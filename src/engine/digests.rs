@@ -39,10 +39,10 @@ pub(super) struct Running {
     /// `None` for an upload whose SHA-256 nobody wants.
     sha256: Option<RunningSha256>,
     /// `None` for an upload whose pieces are not kept, or not from its beginning on.
-    pieces: Option<Pieces>,
+    pieces: Option<Box<Pieces>>,
     /// `None` without a checksum, and for one that comes behind the content: only then is it known
     /// which algorithm it has.
-    checksummer: Option<Checksummer>,
+    checksummer: Option<Box<Checksummer>>,
 }
 
 impl Digests {
@@ -54,7 +54,9 @@ impl Digests {
         expected: Option<ExpectedChecksum>,
     ) -> Result<Self, StorageError> {
         let checksummer = match &expected {
-            Some(ExpectedChecksum::Given(checksum)) => Some(Checksummer::new(checksum.algorithm())),
+            Some(ExpectedChecksum::Given(checksum)) => {
+                Some(Box::new(Checksummer::new(checksum.algorithm())))
+            }
             Some(ExpectedChecksum::InTrailer) | None => None,
         };
         if let Some(kept) = version.and_then(|version| engine.kept.take(upload.id(), version)) {
@@ -137,7 +139,7 @@ impl Digests {
         let algorithm = expected.algorithm();
         let computed = match self.running.checksummer.take() {
             Some(computed) => computed,
-            None => read_back(engine, Checksummer::new(algorithm), written).await?,
+            None => read_back(engine, Box::new(Checksummer::new(algorithm)), written).await?,
         };
         if computed.matches(&expected) {
             Ok(())
@@ -159,7 +161,7 @@ impl Running {
     fn take_lists(&mut self, is_complete: bool) -> Vec<ListPieces> {
         let tree = self.tree.as_mut();
         let tree = tree.and_then(|tree| ListPieces::of_tree(tree, is_complete));
-        let pieces = self.pieces.as_mut();
+        let pieces = self.pieces.as_deref_mut();
         let pieces = pieces.and_then(|pieces| ListPieces::of_pieces(pieces, is_complete));
         tree.into_iter().chain(pieces).collect()
     }
@@ -178,7 +180,7 @@ impl Running {
 
     /// Whether so many bytes are hashed where they are.
     fn is_here(&self, bytes: u64) -> bool {
-        let checksummer = self.checksummer.as_ref();
+        let checksummer = self.checksummer.as_deref();
         let is_quick = self.sha256.is_none() && checksummer.is_none_or(Checksummer::is_quick);
         bytes <= if is_quick { INLINE_BYTES_OF_QUICK } else { INLINE_BYTES }
     }
@@ -223,7 +225,7 @@ async fn resume_groups(
     engine: &Engine,
     upload: &Upload,
     pieces: Option<u64>,
-) -> Result<(Option<Tree>, Option<Pieces>), StorageError> {
+) -> Result<(Option<Tree>, Option<Box<Pieces>>), StorageError> {
     let frontier = upload.frontier().cloned();
     let Some(offset) = upload.offset().filter(|_| frontier.is_some() || pieces.is_some()) else {
         return Ok((None, None));
@@ -232,7 +234,7 @@ async fn resume_groups(
     let bytes = u64::try_from(open_group.len()).unwrap_or(u64::MAX);
     let resume = move || {
         let tree = frontier.map(|frontier| Tree::resume(frontier, &open_group));
-        (tree, pieces.map(|groups| Pieces::resume(groups, &open_group)))
+        (tree, pieces.map(|groups| Box::new(Pieces::resume(groups, &open_group))))
     };
     hash(bytes, resume).await
 }
@@ -283,9 +285,11 @@ async fn resume_sha256(
         return Ok(Some(resumed));
     }
     tracing::warn!(upload = %upload.id(), "the state of its SHA-256 is of no use; reading it again");
+    // In a box, since next to none need it.
     Box::pin(read_sha256(engine, upload, offset)).await
 }
 
+/// The SHA-256 of the bytes up to an offset, read again.
 async fn read_sha256(
     engine: &Engine,
     upload: &Upload,
@@ -306,7 +310,7 @@ impl Engine {
         let tree = (self.policy.keeps_tree || known.blake3.is_some()).then(Tree::new);
         // Nobody can see of kept pieces whether they are right: they are written once only.
         let is_first = upload.digests().sha256.is_none() && sha256.is_some();
-        let pieces = (self.policy.keeps_pieces && is_first).then(Pieces::default);
+        let pieces = (self.policy.keeps_pieces && is_first).then(Box::<Pieces>::default);
         let mut running = Running { tree, sha256, pieces, checksummer: None };
         let mut start = 0;
         while start < length {
@@ -337,9 +341,9 @@ pub(super) async fn hash<T: Send + 'static>(
 /// Hashes what was written, once it is known how.
 async fn read_back(
     engine: &Engine,
-    checksummer: Checksummer,
+    checksummer: Box<Checksummer>,
     (id, offset, end): (UploadId, u64, u64),
-) -> Result<Checksummer, Fault> {
+) -> Result<Box<Checksummer>, Fault> {
     let running = Running { checksummer: Some(checksummer.clone()), ..Running::default() };
     let reader = engine.data.reader(id, &Placement::Whole, offset..end).await?;
     Ok(running.read(reader).await?.checksummer.unwrap_or(checksummer))

@@ -168,14 +168,14 @@ impl Engine {
     pub async fn append(
         self: &Arc<Self>,
         id: UploadId,
-        append: Append,
+        append: impl Into<Box<Append>>,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
-        let engine = Arc::clone(self);
+        let (engine, append) = (Arc::clone(self), append.into());
         self.see_through(async move {
             let lease = engine.leases.acquire(id).await?;
             let Stored { upload, version } = engine.load(id).await?;
-            let begun = engine.begin_append(lease, (upload, Some(version)), append);
+            let begun = engine.begin_append(lease, (upload, Some(version)), *append);
             let taken = match begun.await {
                 Ok(appending) => appending.run(content).await,
                 Err(fault) => Err(fault),
@@ -194,7 +194,9 @@ impl Engine {
     ) -> Result<Box<Appending>, Fault> {
         let admission = upload.admit(&append, self.limits())?;
         let engine = Arc::clone(self);
-        // In a box: what is soon over has no place beside content that may take hours.
+        // In a box, as other futures that are large, rare, or soon over: the append has no place for
+        // them while its content takes hours, and what is at most 1032 bytes is cheap to allocate
+        // (glibc keeps it for the thread).
         let digests = Digests::resume(self, (&upload, version), append.checksum);
         let digests = Box::pin(digests).await?;
         let is_creation = version.is_none();

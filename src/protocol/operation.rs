@@ -14,7 +14,7 @@ pub enum Operation {
     /// Make a new upload, perhaps with its first content.
     Create(Box<Creation>),
     /// Append content to an upload.
-    Append(UploadId, Append),
+    Append(UploadId, Box<Append>),
     /// Tell the offset (offset retrieval), ending an append that is under way.
     RetrieveOffset(UploadId),
     /// Cancel the upload and free what it holds.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
 use tokio_util::task::TaskTracker;
@@ -42,10 +42,9 @@ impl Handler {
     /// Answers one request. Never fails: what goes wrong is an answer too.
     pub(super) async fn handle(
         &self,
-        request: Request<Incoming>,
+        (mut parts, body): (Box<Parts>, Incoming),
         interim: &Interim,
     ) -> Response<ResponseBody> {
-        let (mut parts, body) = request.into_parts();
         if !body.is_end_stream() {
             detach(&mut parts);
         }
@@ -202,7 +201,8 @@ impl Handler {
             | (Outcome::Appended(upload), Dialect::Ietf(_)) => {
                 self.locations.location(&parts.uri, &parts.headers, upload.id())
             }
-            _ => String::new(),
+            (Outcome::Appended(_), Dialect::Tus | Dialect::Unmarked)
+            | (Outcome::Discovered | Outcome::Offset(_) | Outcome::Cancelled, _) => String::new(),
         };
         let time = (self.engine.limits(), self.engine.now());
         let mut head = dialect.encode(outcome, &location, time);

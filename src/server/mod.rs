@@ -146,8 +146,11 @@ impl Serving {
             let running = watched.begin(request.version());
             let handler = Arc::clone(&handler);
             let interim = line.open(request.version());
+            let (parts, body) = request.into_parts();
+            // A future has a place for each hand that an argument goes through.
+            let parts = Box::new(parts);
             async move {
-                let response = handler.handle(request, &interim).await;
+                let response = handler.handle((parts, body), &interim).await;
                 interim.finish().await;
                 Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, running)))
             }

@@ -42,7 +42,7 @@ pub fn decode(
     };
     match *head.method {
         Method::PATCH => {
-            decode_append(head, spoken, limits).map(|append| Operation::Append(id, append))
+            decode_append(head, spoken, limits).map(|append| Operation::Append(id, append.into()))
         }
         Method::HEAD => without_state(head, spoken).map(|()| Operation::RetrieveOffset(id)),
         Method::GET => Ok(Operation::Read(id)),

@@ -55,7 +55,7 @@ fn create(fields: Fields<'_>, content_length: Option<u64>) -> Result<Creation, R
 fn append(fields: Fields<'_>, content_length: Option<u64>) -> Result<Append, Refusal> {
     let request = (Method::PATCH, Target::Upload(Some(id())));
     match read(request, fields, content_length, &Limits::default())? {
-        Operation::Append(_, append) => Ok(append),
+        Operation::Append(_, append) => Ok(*append),
         other => panic!("{other:?}"),
     }
 }

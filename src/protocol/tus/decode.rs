@@ -72,7 +72,7 @@ pub fn decode(head: &RequestHead<'_>, limits: &Limits) -> Result<Operation, Refu
         Method::HEAD | Method::GET => Ok(Operation::Read(id)),
         Method::PATCH => {
             require_version(is_tus)?;
-            decode_append(head).map(|append| Operation::Append(id, append))
+            decode_append(head).map(|append| Operation::Append(id, append.into()))
         }
         Method::DELETE => require_version(is_tus).map(|()| Operation::Cancel(id)),
         _ => Err(not_allowed(&method, UPLOAD_METHODS)),
