@@ -48,7 +48,7 @@ async fn create(engine: &Arc<Engine>, checksum: Option<ExpectedChecksum>) -> (Up
         declared: ReprDigests::default(),
         content: None,
     };
-    let id = engine.create(creation, Box::new(Stalling(None))).await.unwrap().id();
+    let id = engine.create(creation.into(), Box::new(Stalling(None))).await.unwrap().id();
     let append = Append {
         offset: 0,
         length: None,
@@ -67,7 +67,7 @@ async fn stalled(sent: &'static [u8], checksum: Option<ExpectedChecksum>) -> Upl
     let content = Box::new(Stalling(Some(Bytes::from_static(sent))));
     let task = tokio::spawn({
         let engine = Arc::clone(&engine);
-        async move { engine.append(id, append, content).await }
+        async move { engine.append(id, append.into(), content).await }
     });
     tokio::time::sleep(A_WHILE).await;
     let seen = engine.look(id).await.unwrap();
@@ -104,7 +104,7 @@ async fn content_that_found_no_room_gives_back_what_it_took() {
     store.set_room(6);
     // It came in one piece, so that nothing was written before it.
     let content = Box::new(Stalling(Some(Bytes::from_static(b"helloworld"))));
-    engine.append(id, append, content).await.unwrap_err();
+    engine.append(id, append.into(), content).await.unwrap_err();
     assert_eq!(engine.look(id).await.unwrap().offset(), Some(0));
     assert_eq!(store.room().await.unwrap(), 6);
 }
@@ -130,7 +130,7 @@ async fn what_came_before_the_room_was_used_up_is_kept() {
         declared: ReprDigests::default(),
         content: None,
     };
-    let id = engine.create(creation, Box::new(Stalling(None))).await.unwrap().id();
+    let id = engine.create(creation.into(), Box::new(Stalling(None))).await.unwrap().id();
     let pieces: Vec<_> = (0..4_u8).map(|number| Bytes::from(vec![number; PIECE])).collect();
     let append = |offset| Append {
         offset,
@@ -142,13 +142,13 @@ async fn what_came_before_the_room_was_used_up_is_kept() {
     };
     store.set_room(5 << 19);
     let content = Large(pieces.iter().rev().cloned().collect());
-    let refused = engine.append(id, append(0), Box::new(content)).await.unwrap_err();
+    let refused = engine.append(id, append(0).into(), Box::new(content)).await.unwrap_err();
     assert!(matches!(refused, Fault::Refused(Refusal::NoRoom)), "{refused}");
     assert_eq!(engine.look(id).await.unwrap().offset(), Some(2 << 20));
     assert_eq!(store.room().await.unwrap(), 1 << 19, "the half of a piece is scratch");
     store.set_room(8 << 20);
     let content = Large(pieces[2..].iter().rev().cloned().collect());
-    let upload = engine.append(id, append(2 << 20), Box::new(content)).await.unwrap();
+    let upload = engine.append(id, append(2 << 20).into(), Box::new(content)).await.unwrap();
     let whole = pieces.concat();
     assert_eq!(upload.digests().blake3, Some(Blake3Digest::of(&whole)));
 }

@@ -113,7 +113,7 @@ impl Run {
         let length = Some(bytes.len().try_into().unwrap()).filter(|_| !is_final);
         let metadata = Metadata::default();
         let creation = Creation { kind, length, metadata, declared, content: None };
-        let upload = self.engine.create(creation, content(&Bytes::new())).await?;
+        let upload = self.engine.create(creation.into(), content(&Bytes::new())).await?;
         Ok(self.know(&upload, bytes))
     }
 
@@ -150,7 +150,7 @@ impl Run {
             }),
         };
         let announced = Announced(content(&bytes.slice(..first)), Arc::clone(&heard));
-        let outcome = self.engine.create(creation, Box::new(announced)).await;
+        let outcome = self.engine.create(creation.into(), Box::new(announced)).await;
         let heard = heard.lock().unwrap().take();
         let index = heard.map(|upload| self.know(&upload, bytes));
         let index = index.inspect(|index| {
@@ -178,7 +178,7 @@ impl Run {
             checksum,
             max_bytes: None,
         };
-        let upload = self.engine.append(known.id, append, content(&bytes)).await?;
+        let upload = self.engine.append(known.id, append.into(), content(&bytes)).await?;
         self.known[index].learn(&upload);
         Ok(())
     }

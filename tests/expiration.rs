@@ -57,7 +57,7 @@ impl World {
             declared: ReprDigests::default(),
             content: None,
         };
-        self.engine.create(creation, content(b"")).await.unwrap()
+        self.engine.create(creation.into(), content(b"")).await.unwrap()
     }
 
     async fn append(&self, upload: &Upload, offset: u64, bytes: &'static [u8]) -> Upload {
@@ -69,7 +69,7 @@ impl World {
             checksum: None,
             max_bytes: None,
         };
-        self.engine.append(upload.id(), append, content(bytes)).await.unwrap()
+        self.engine.append(upload.id(), append.into(), content(bytes)).await.unwrap()
     }
 
     async fn refusal(&self, upload: &Upload) -> Refusal {

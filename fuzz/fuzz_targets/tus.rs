@@ -115,7 +115,7 @@ fn check_creation(creation: &Creation, headers: &HeaderMap, limits: &Limits) {
     let id = UploadId::from_bytes([7; 16]);
     let (length, metadata) = (creation.length, creation.metadata.clone());
     let upload = Upload::new(id, length, metadata, Timestamp(1)).of_kind(creation.kind.clone());
-    let told = encode(&Outcome::Offset(upload.clone()), "/", limits).headers;
+    let told = encode(&Outcome::Offset(upload.clone()), &|_| "/".to_owned(), limits).headers;
     match &creation.kind {
         Kind::Final(made_of) => {
             assert!((1..=limits.max_parts).contains(&made_of.parts.len()));

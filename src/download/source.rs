@@ -20,12 +20,10 @@ use crate::client::failure::{Failure, shown};
 use crate::client::{Answer, Client, Request};
 use crate::protocol::checksum::Checksum;
 use crate::protocol::digest::Blake3Digest;
-use crate::protocol::digest_fields::parse_digests;
+use crate::protocol::digest_fields::{REPR_DIGEST, WANT_REPR_DIGEST, parse_digests};
 use crate::protocol::range::{ByteRange, ContentRange, parse_content_range};
 use crate::protocol::units::parse_bytes;
 
-const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
 const UPLOAD_BLAKE3: HeaderName = HeaderName::from_static("upload-blake3");
 
 /// One URL of the file.

@@ -24,10 +24,10 @@ impl Engine {
     /// could not do.
     pub async fn create(
         self: &Arc<Self>,
-        creation: impl Into<Box<Creation>>,
+        creation: Box<Creation>,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
-        let (engine, creation) = (Arc::clone(self), creation.into());
+        let engine = Arc::clone(self);
         self.see_through(async move { engine.create_one(creation, content).await }).await
     }
 

@@ -168,10 +168,10 @@ impl Engine {
     pub async fn append(
         self: &Arc<Self>,
         id: UploadId,
-        append: impl Into<Box<Append>>,
+        append: Box<Append>,
         content: Box<dyn Content>,
     ) -> Result<Upload, Fault> {
-        let (engine, append) = (Arc::clone(self), append.into());
+        let engine = Arc::clone(self);
         self.see_through(async move {
             let lease = engine.leases.acquire(id).await?;
             let Stored { upload, version } = engine.load(id).await?;

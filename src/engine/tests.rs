@@ -90,7 +90,7 @@ impl World {
         let length = Some(5).filter(|_| !matches!(kind, Kind::Final(_)));
         let metadata = Metadata::default();
         let creation = Creation { kind, length, metadata, declared, content: None };
-        self.engine.create(creation, Box::new(Once(None))).await.map(|upload| upload.id())
+        self.engine.create(creation.into(), Box::new(Once(None))).await.map(|upload| upload.id())
     }
 
     pub(super) async fn record(&self, id: UploadId) -> Upload {
@@ -151,7 +151,7 @@ async fn bytes_stay_whose_record_may_have_been_saved() {
         max_bytes: None,
     };
     let content = Box::new(Once(Some(Bytes::from_static(b"hel"))));
-    let failed = world.engine.append(upload, append, content).await;
+    let failed = world.engine.append(upload, append.into(), content).await;
     assert!(matches!(failed, Err(Fault::Storage(_))), "{failed:?}");
     let mut reader = world.store.reader(upload, &Placement::Whole, 0..3).await.unwrap();
     assert_eq!(reader.read().await.unwrap(), "hel");

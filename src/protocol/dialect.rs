@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 
 use super::head::{RequestHead, ResponseHead, is_media_type};
+use super::id::UploadId;
 use super::ietf::{self, Spoken};
 use super::limits::Limits;
 use super::operation::{Operation, Outcome};
@@ -70,12 +71,11 @@ impl Dialect {
         }
     }
 
-    /// Tells what came of an operation. `location` is the URL of the upload; of an append only the
-    /// IETF protocol tells it.
+    /// Tells what came of an operation. `location` makes the URL of an upload.
     pub fn encode(
         self,
         outcome: &Outcome,
-        location: &str,
+        location: &dyn Fn(UploadId) -> String,
         (limits, now): (&Limits, Timestamp),
     ) -> ResponseHead {
         match self {

@@ -7,8 +7,17 @@
 //! - RFC 9530 §5: of the registered algorithms only `sha-256` and `sha-512` are active. Those that
 //!   are deprecated, and BLAKE3, which is not registered, are neither read nor sent.
 
+use http::HeaderName;
+
 use super::checksum::{Algorithm, Checksum};
 use super::fields::{BareItem, Dictionary, Member};
+
+/// RFC 9530 §2.
+pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// RFC 9530 §3.
+pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+/// RFC 9530 §4.
+pub const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
 
 /// The key of an algorithm in the digest fields; `None` for those that must not stand there.
 pub const fn digest_key(algorithm: Algorithm) -> Option<&'static str> {
@@ -79,7 +88,7 @@ mod tests {
     use crate::protocol::checksum::Checksummer;
 
     /// The digest of RFC 9530 appendix B.1.
-    const REPR_DIGEST: &str = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+    const FIELD: &str = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
 
     fn checksum_of(algorithm: Algorithm, content: &[u8]) -> Checksum {
         let mut checksummer = Checksummer::new(algorithm);
@@ -90,14 +99,14 @@ mod tests {
     #[test]
     fn the_digest_of_rfc_9530_is_read_and_written() {
         let expected = checksum_of(Algorithm::Sha256, b"{\"hello\": \"world\"}\n");
-        assert_eq!(parse_digests(REPR_DIGEST), Some(vec![expected.clone()]));
-        assert_eq!(write_digests(&[expected]).as_deref(), Some(REPR_DIGEST));
+        assert_eq!(parse_digests(FIELD), Some(vec![expected.clone()]));
+        assert_eq!(write_digests(&[expected]).as_deref(), Some(FIELD));
     }
 
     #[test]
     fn unknown_algorithms_are_skipped_whatever_their_value_is() {
-        let field = format!("md5=:AA==:, unixsum=30637, x=(1.5 a), {REPR_DIGEST}, blake3=?1");
-        assert_eq!(parse_digests(&field), parse_digests(REPR_DIGEST));
+        let field = format!("md5=:AA==:, unixsum=30637, x=(1.5 a), {FIELD}, blake3=?1");
+        assert_eq!(parse_digests(&field), parse_digests(FIELD));
         assert_eq!(parse_digests("sha=:AA==:"), Some(Vec::new()));
     }
 

@@ -10,11 +10,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
-use super::digests::REPR_DIGEST;
 use super::download::{is_wanted, validators};
 use super::location::{Beside, Locations};
 use super::{digests, handle, metalink};
 use crate::engine::{Engine, Fault};
+use crate::protocol::digest_fields::REPR_DIGEST;
 use crate::protocol::head::RETRY_AFTER_S;
 use crate::protocol::id::UploadId;
 use crate::protocol::possession::Proof;

@@ -10,15 +10,13 @@ use http::header::LINK;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::checksum::Algorithm;
-use crate::protocol::digest_fields::parse_wanted_digests;
+use crate::protocol::digest_fields::{REPR_DIGEST, WANT_REPR_DIGEST, parse_wanted_digests};
 use crate::protocol::head::joined_lines;
 use crate::protocol::metalink::MEDIA_TYPE;
 use crate::protocol::upload::Upload;
 
 const DIGEST: HeaderName = HeaderName::from_static("digest");
 const UPLOAD_BLAKE3: HeaderName = HeaderName::from_static("upload-blake3");
-pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
 
 /// Tells the digests of an upload that is complete. Of no other are there any.
 pub(super) fn tell(upload: &Upload, request: &HeaderMap, response: &mut HeaderMap) {

@@ -196,14 +196,7 @@ impl Handler {
         outcome: &Outcome,
         (dialect, parts): (Dialect, &Parts),
     ) -> Response<ResponseBody> {
-        let location = match (outcome, dialect) {
-            (Outcome::Created { upload, .. }, _)
-            | (Outcome::Appended(upload), Dialect::Ietf(_)) => {
-                self.locations.location(&parts.uri, &parts.headers, upload.id())
-            }
-            (Outcome::Appended(_), Dialect::Tus | Dialect::Unmarked)
-            | (Outcome::Discovered | Outcome::Offset(_) | Outcome::Cancelled, _) => String::new(),
-        };
+        let location = |id| self.locations.location(&parts.uri, &parts.headers, id);
         let time = (self.engine.limits(), self.engine.now());
         let mut head = dialect.encode(outcome, &location, time);
         if let Some(upload) = outcome.upload() {

@@ -10,9 +10,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 
 use super::body::ResponseBody;
-use super::digests::{self, REPR_DIGEST};
+use super::digests;
 use super::download::NAME_KEYS;
 use crate::engine::Engine;
+use crate::protocol::digest_fields::REPR_DIGEST;
 use crate::protocol::disposition::safe_name;
 use crate::protocol::metalink::{MEDIA_TYPE, PIECES_TAIL, head, piece, pieces_head, tail};
 use crate::protocol::pieces::PIECE_VALUE_BYTES;

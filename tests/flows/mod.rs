@@ -118,7 +118,7 @@ impl Run {
         };
         self.known[voided].may_be_cancelled = true;
         let (id, too_much) = (self.known[voided].id, content(&bytes_of(8, PIECE)));
-        match self.engine.append(id, append, too_much).await {
+        match self.engine.append(id, append.into(), too_much).await {
             Err(Fault::Refused(Refusal::BeyondLength { .. })) => {}
             other => return other.map(|_| ()),
         }

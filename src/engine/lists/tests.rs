@@ -20,7 +20,7 @@ async fn append(world: &World, offset: u64, bytes: usize) -> Upload {
         max_bytes: None,
     };
     let content = Once(Some(vec![7; bytes].into()));
-    world.engine.append(id(1), append, Box::new(content)).await.unwrap()
+    world.engine.append(id(1), append.into(), Box::new(content)).await.unwrap()
 }
 
 async fn with_sha256(keeps_pieces: bool, length: u64) -> World {

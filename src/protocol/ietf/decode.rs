@@ -3,12 +3,10 @@
 use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method};
 
-use super::{
-    CONTENT_DIGEST, CONTENT_MEDIA_TYPE, REPR_DIGEST, Spoken, UPLOAD_LENGTH, UPLOAD_OFFSET, item,
-};
+use super::{CONTENT_MEDIA_TYPE, Spoken, UPLOAD_LENGTH, UPLOAD_OFFSET, item};
 use crate::protocol::checksum::Algorithm;
 use crate::protocol::digest::Blake3Digest;
-use crate::protocol::digest_fields::parse_digests;
+use crate::protocol::digest_fields::{CONTENT_DIGEST, REPR_DIGEST, parse_digests};
 use crate::protocol::disposition::parse_disposition_name;
 use crate::protocol::head::{RequestHead, Target, is_media_type, joined_lines, single};
 use crate::protocol::limits::Limits;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::protocol::fields::{BareItem, Dictionary, Item};
 use crate::protocol::head::ResponseHead;
+use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
 use crate::protocol::operation::Outcome;
 use crate::protocol::problem::{PROBLEM_MEDIA_TYPE, Problem};
@@ -36,12 +37,12 @@ const INCONSISTENT_LENGTH: (&str, &str) = (
     "inconsistent length values for upload",
 );
 
-/// Tells what came of an operation. `location` is the URL of the upload, which is also that of the
+/// Tells what came of an operation. `location` makes the URL of an upload, which is also that of the
 /// complete representation.
 pub fn encode(
     spoken: Spoken,
     outcome: &Outcome,
-    location: &str,
+    location: &dyn Fn(UploadId) -> String,
     (limits, now): (&Limits, Timestamp),
 ) -> ResponseHead {
     let head = |status, upload: &Upload| {
@@ -59,14 +60,14 @@ pub fn encode(
         }
         Outcome::Created { upload, .. } => {
             let mut head = head(StatusCode::CREATED, upload);
-            head.set(LOCATION, location);
+            head.set(LOCATION, &location(upload.id()));
             head
         }
         // What a creation with all of the content would have been answered; repeated as often as
         // the last append is (RUFH §Upload Append).
         Outcome::Appended(upload) if upload.is_complete() => {
             let mut head = head(StatusCode::CREATED, upload);
-            head.set(LOCATION, location);
+            head.set(LOCATION, &location(upload.id()));
             head
         }
         Outcome::Appended(upload) => head(StatusCode::NO_CONTENT, upload),

@@ -27,8 +27,6 @@ pub const CONTENT_MEDIA_TYPE: &str = "application/partial-upload";
 
 pub(super) const INTEROP_VERSION: HeaderName =
     HeaderName::from_static("upload-draft-interop-version");
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
-const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
 const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomplete");
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");

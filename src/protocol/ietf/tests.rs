@@ -73,7 +73,7 @@ fn spoken(number: &str) -> Spoken {
 }
 
 fn told(spoken: Spoken, outcome: &Outcome, limits: &Limits) -> ResponseHead {
-    encode(spoken, outcome, URL, (limits, Timestamp(0)))
+    encode(spoken, outcome, &|_| URL.to_owned(), (limits, Timestamp(0)))
 }
 
 #[test]

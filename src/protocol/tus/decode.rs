@@ -4,12 +4,13 @@ use http::header::{CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, HeaderName, Method};
 
 use super::{
-    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, CREATION_METHODS, METHOD_OVERRIDE, REPR_DIGEST,
-    TUS_RESUMABLE, UPLOAD_CHECKSUM, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH,
-    UPLOAD_METADATA, UPLOAD_METHODS, UPLOAD_OFFSET, VERSION,
+    COLLECTION_METHODS, CONTENT_MEDIA_TYPE, CREATION_METHODS, METHOD_OVERRIDE, TUS_RESUMABLE,
+    UPLOAD_CHECKSUM, UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA,
+    UPLOAD_METHODS, UPLOAD_OFFSET, VERSION,
 };
 use crate::protocol::checksum::Checksum;
 use crate::protocol::digest::Blake3Digest;
+use crate::protocol::digest_fields::REPR_DIGEST;
 use crate::protocol::head::{RequestHead, Target, is_media_type, single};
 use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;

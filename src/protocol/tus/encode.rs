@@ -10,14 +10,18 @@ use super::{
 };
 use crate::protocol::checksum::Algorithm;
 use crate::protocol::head::ResponseHead;
+use crate::protocol::id::UploadId;
 use crate::protocol::limits::Limits;
 use crate::protocol::operation::Outcome;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::upload::{Kind, Upload};
 
-/// Tells what came of an operation. `location` is the URL of the upload, which only a creation
-/// tells.
-pub fn encode(outcome: &Outcome, location: &str, limits: &Limits) -> ResponseHead {
+/// Tells what came of an operation. `location` makes the URL of an upload.
+pub fn encode(
+    outcome: &Outcome,
+    location: &dyn Fn(UploadId) -> String,
+    limits: &Limits,
+) -> ResponseHead {
     match outcome {
         Outcome::Discovered => {
             let mut head = ResponseHead::new(StatusCode::OK);
@@ -32,7 +36,7 @@ pub fn encode(outcome: &Outcome, location: &str, limits: &Limits) -> ResponseHea
         }
         Outcome::Created { upload, has_content } => {
             let mut head = ResponseHead::new(StatusCode::CREATED);
-            head.set(LOCATION, location);
+            head.set(LOCATION, &location(upload.id()));
             if *has_content {
                 head.set_offset(upload);
             }

@@ -36,7 +36,6 @@ pub(super) const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-m
 const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
 const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
-const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
 const TUS_EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
 const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-checksum-algorithm");

@@ -332,7 +332,7 @@ async fn long_records_of_an_older_database_are_read_replaced_and_taken_over() {
         for upload in &old {
             let record = pieces::get(database, upload.id())?.unwrap();
             let mut batch = sled::Batch::default();
-            pieces::set(database, &mut batch, upload.id(), None, true)?;
+            pieces::set(database, &mut batch, upload.id(), None, false)?;
             batch.insert(&record_key(upload.id()), &record);
             database.apply_batch(batch).unwrap();
         }

@@ -42,12 +42,17 @@ pub(super) struct Changes {
 
 /// What becomes of one record.
 struct RecordChange {
-    /// Its encoded form; `None` removes it. As the database keeps short ones, so that who puts it
-    /// there has nothing to copy.
-    encoded: Option<IVec>,
-    after: Option<Stored>,
+    /// As it will be, and its encoded form; `None` removes it. That is as the database keeps short
+    /// ones, so that who puts it there has nothing to copy.
+    after: Option<(Stored, IVec)>,
     /// Whether the database has nothing of it before all these changes.
     is_new: bool,
+}
+
+impl RecordChange {
+    fn stored(&self) -> Option<&Stored> {
+        self.after.as_ref().map(|(stored, _)| stored)
+    }
 }
 
 /// What the database has of a record before a change.
@@ -77,13 +82,13 @@ impl Changes {
     pub(super) fn set(&mut self, id: UploadId, before: Before<'_>, after: Option<(Stored, &[u8])>) {
         let old = before.index_keys();
         let new = after.as_ref().map(|(stored, _)| index_keys(&stored.upload)).unwrap_or_default();
-        let encoded = after.as_ref().map(|(_, record)| IVec::from(*record));
-        let bytes = encoded.as_ref().map_or(0, |encoded| encoded.len());
+        let after = after.map(|(stored, record)| (stored, IVec::from(record)));
+        let bytes = after.as_ref().map_or(0, |(_, record)| record.len());
         self.bytes = self.bytes.saturating_add(size_of::<UploadId>()).saturating_add(bytes);
         old.iter().filter(|key| !new.contains(key)).for_each(|key| self.put(key, false));
         new.iter().filter(|key| !old.contains(key)).for_each(|key| self.index(key));
-        let (after, is_new) = (after.map(|(stored, _)| stored), matches!(before, Before::Nothing));
-        self.change(id, RecordChange { encoded, after, is_new });
+        let is_new = matches!(before, Before::Nothing);
+        self.change(id, RecordChange { after, is_new });
     }
 
     fn change(&mut self, id: UploadId, mut change: RecordChange) {
@@ -100,12 +105,12 @@ impl Changes {
 
     /// The record as it will be, if it is among those that are changed.
     pub(super) fn find(&self, id: UploadId) -> Option<Option<&Stored>> {
-        self.records.get(&id).map(|change| change.after.as_ref())
+        self.records.get(&id).map(RecordChange::stored)
     }
 
     /// The records as they will be.
     pub(super) fn after(&self) -> impl Iterator<Item = (UploadId, Option<&Stored>)> {
-        self.records.iter().map(|(id, change)| (*id, change.after.as_ref()))
+        self.records.iter().map(|(id, change)| (*id, change.stored()))
     }
 
     /// How many records are changed.
@@ -151,8 +156,8 @@ impl Changes {
     pub(super) fn apply(&self, tree: &sled::Tree, applied: Option<u64>) -> Result<(), Failure> {
         let mut batch = sled::Batch::default();
         for (id, change) in &self.records {
-            let had_pieces = !change.is_new && pieces::has_pieces(tree, *id)?;
-            pieces::set(tree, &mut batch, *id, change.encoded.clone(), had_pieces)?;
+            let record = change.after.as_ref().map(|(_, record)| record.clone());
+            pieces::set(tree, &mut batch, *id, record, change.is_new)?;
         }
         for (key, is_in) in &self.keys {
             if *is_in { batch.insert(key, &[]) } else { batch.remove(key) }

@@ -95,20 +95,16 @@ fn put_together(tree: &sled::Tree, id: UploadId, head: &Head) -> Result<Vec<u8>,
     Ok(record)
 }
 
-/// Whether what the database has of a record is in pieces.
-pub(super) fn has_pieces(tree: &sled::Tree, id: UploadId) -> Result<bool, Failure> {
-    Ok(entry(tree, id)?.is_some_and(|entry| Head::read(&entry).is_some()))
-}
-
-/// Puts a record, or nothing, in the place of what the database has. If that has pieces and it is
-/// not told so, surplus ones are left over.
+/// Puts a record, or nothing, in the place of what the database has. It has nothing of one that is
+/// new, and need not be asked.
 pub(super) fn set(
     tree: &sled::Tree,
     batch: &mut sled::Batch,
     id: UploadId,
     record: Option<IVec>,
-    had_pieces: bool,
+    is_new: bool,
 ) -> Result<(), Failure> {
+    let was_long = !is_new && entry(tree, id)?.is_some_and(|before| Head::read(&before).is_some());
     let key = record_key(id);
     let key = key.as_slice();
     let mut count = 0;
@@ -123,7 +119,7 @@ pub(super) fn set(
             }
         }
     }
-    if had_pieces {
+    if was_long {
         for surplus in each(tree.range(piece_key(id, count)..=piece_key(id, u32::MAX))) {
             batch.remove(surplus?.0);
         }
@@ -155,9 +151,8 @@ mod tests {
     fn set_all(tree: &sled::Tree, records: &[(u8, Option<Vec<u8>>)]) {
         let mut batch = sled::Batch::default();
         for (number, record) in records {
-            let had_pieces = has_pieces(tree, id(*number)).unwrap();
             let record = record.as_deref().map(IVec::from);
-            set(tree, &mut batch, id(*number), record, had_pieces).unwrap();
+            set(tree, &mut batch, id(*number), record, false).unwrap();
         }
         tree.apply_batch(batch).unwrap();
     }

@@ -131,8 +131,8 @@ mod tests {
             [(Entry::Save { id, record: &record }, 1), (Entry::Delete { id }, 0)]
         {
             let mut batch = Batch::default();
-            pieces::set(&database, &mut batch, id, Some(IVec::from(vec![b'?'; 5000])), false)
-                .unwrap();
+            let none = Some(IVec::from(vec![b'?'; 5000]));
+            pieces::set(&database, &mut batch, id, none, true).unwrap();
             database.apply_batch(batch).unwrap();
             assert!(database.len() > 2);
             let mut replay = Replay::new(&database);
