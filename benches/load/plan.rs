@@ -101,14 +101,18 @@ fn small() -> Vec<Scenario> {
         |name, title, (place, rivals, goals)| Scenario { name, title, place, rivals, goals };
     let two_16 = "16 clients, uploads of 4 KiB in POST and PATCH";
     let two_64 = "64 clients, uploads of 4 KiB in POST and PATCH";
+    let two_32 = "32 clients, uploads of 4 KiB in POST and PATCH";
     let one_16 = "16 clients, uploads of 4 KiB in one POST";
+    let one_32 = "32 clients, uploads of 4 KiB in one POST";
     vec![
         scenario("small-disk-16", two_16, of(16, 2, Place::DiskKept)),
         scenario("small-disk-64", two_64, of(64, 2, Place::DiskKept)),
         scenario("small-disk-one-request", one_16, of(16, 1, Place::DiskKept)),
         scenario("small-16", two_16, of(16, 2, Place::Memory)),
+        scenario("small-32", two_32, of(32, 2, Place::Memory)),
         scenario("small-64", two_64, of(64, 2, Place::Memory)),
         scenario("small-one-request", one_16, of(16, 1, Place::Memory)),
+        scenario("small-32-one-request", one_32, of(32, 1, Place::Memory)),
     ]
 }
 

@@ -28,13 +28,16 @@ pub(super) async fn run(
             let length = part_bytes.to_string();
             let fields = [("Upload-Length", length.as_str()), ("Upload-Concat", "partial")];
             let path = connection.post(&fields, Payload::empty(), "POST of a part").await?;
+            let begin = Instant::now();
             connection.append(&path, (&pattern, 0, part_bytes), None).await?;
-            Outcome::Ok((number, path))
+            Outcome::Ok((number, path, begin.elapsed()))
         });
     }
-    let mut paths = Vec::new();
+    let (mut paths, mut latencies) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
-        paths.push(done??);
+        let (number, path, took) = done??;
+        paths.push((number, path));
+        latencies.push(took);
     }
     paths.sort();
     let paths: Vec<String> = paths.into_iter().map(|(_, path)| path).collect();
@@ -45,7 +48,7 @@ pub(super) async fn run(
     let path = connection.post(&fields, Payload::empty(), "the final POST").await?;
     let took = begin.elapsed();
     let bytes = parts * part_bytes;
-    let mut figures = Clocked { took, bytes, ..Clocked::default() }.figures(&watch)?;
+    let mut figures = Clocked { took, bytes, latencies, ..Clocked::default() }.figures(&watch)?;
     figures.insert(Measure::FinalMs, (took - sent).as_secs_f64() * 1e3);
     let offset = connection.head(&path).await?;
     if offset != bytes {

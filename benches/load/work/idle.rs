@@ -36,7 +36,7 @@ pub(super) async fn run(server: &Server, clients: usize, seconds: u64) -> Outcom
         streams.push(open(target, path, length).await?);
     }
     let opened = begin.elapsed();
-    let mut clocked = Clocked::default();
+    let mut clocked = Clocked { requests: wide(clients), ..Clocked::default() };
     let mut most_kib = before_kib;
     for _ in 0..seconds {
         let second = Instant::now();

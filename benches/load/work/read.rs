@@ -48,7 +48,7 @@ pub(super) async fn run(
     if got != length || !is_right {
         return refuse(format!("{got} bytes of {length} came, or others than were sent"));
     }
-    Clocked { took, bytes: length, ..Clocked::default() }.figures(&watch)
+    Clocked { took, bytes: length, latencies: vec![took], ..Clocked::default() }.figures(&watch)
 }
 
 async fn ranges(

@@ -28,7 +28,8 @@ pub(super) async fn uploads(
     let first = (clients, count * WARM_UP_PERCENT / 100);
     send(server, pattern, first, (requests, "first")).await?;
     let watch = server.watch(0)?;
-    let (clocked, paths) = send(server, pattern, many, (requests, "small")).await?;
+    let (mut clocked, paths) = send(server, pattern, many, (requests, "small")).await?;
+    clocked.bytes = count * SMALL_BYTES;
     let figures = clocked.figures(&watch)?;
     let mut connection = Connection::open(&server.target).await?;
     // Bare hyper keeps nothing, and nginx has told with its status that it has the file.

@@ -59,11 +59,8 @@ pub(super) async fn run(
         clocked.latencies.extend(latencies);
     }
     clocked.took = begin.elapsed();
-    match cut.append_kib {
-        Some(_) => clocked.requests = wide(clocked.latencies.len()),
-        // The throughput tells it already.
-        None if clients == 1 => clocked.latencies.clear(),
-        None => {}
+    if cut.append_kib.is_some() {
+        clocked.requests = wide(clocked.latencies.len());
     }
     let figures = clocked.figures(&watch)?;
     let mut connection = Connection::open(target).await?;
