@@ -4,6 +4,7 @@
 mod common;
 
 use common::{CONTENT, TUS, TestServer, pattern};
+use resumed::settings::{Cors, Origins};
 
 #[tokio::test]
 async fn the_method_that_overrides_is_the_only_one() {
@@ -68,5 +69,42 @@ async fn no_method_is_refused_by_naming_it_among_those_that_are_allowed() {
     assert_eq!(unmarked.status, 412, "{}", unmarked.text());
     let creation = server.request("PUT", "/files/", "Upload-Complete: ?0\r\n", b"").await;
     assert_eq!(creation.status, 201, "{}", creation.text());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_content_is_made_with_all_that_the_head_said() {
+    let server = TestServer::start_with(|settings| {
+        settings.listening.is_behind_proxy = true;
+        settings.uploads.keeps_sha256 = true;
+        let origins = Origins::parse("http://page.example").unwrap();
+        settings.cors = Some(Cors { origins, allows_credentials: true });
+    })
+    .await;
+    let forwarded = "Forwarded: proto=https;host=outer.example\r\n";
+    let proxied = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: outer.example\r\n";
+    let (page, unwanted) = ("Origin: http://page.example\r\n", "Want-Repr-Digest: sha-512=1\r\n");
+    let post = format!("{TUS}{CONTENT}Upload-Length: 5\r\n");
+    let patch = format!("{TUS}{CONTENT}Upload-Offset: 0\r\n");
+    for (method, head) in [("POST", post), ("PATCH", patch)] {
+        for fields in ["", forwarded, proxied, page, unwanted] {
+            let path = match method {
+                "POST" => "/files/".to_owned(),
+                _ => server.create("Upload-Length: 5\r\n").await,
+            };
+            let answer = server.request(method, &path, &format!("{head}{fields}"), b"hello").await;
+            let told = |name: &str| answer.fields.get(name).map(String::as_str);
+            assert!(matches!(answer.status, 201 | 204), "{}", answer.text());
+            assert_eq!(told("tus-resumable"), Some("1.0.0"));
+            let is_page = fields == page;
+            assert_eq!(told("access-control-allow-origin").is_some(), is_page, "{fields}");
+            assert_eq!(told("repr-digest").is_none(), fields == unwanted, "{fields}");
+            let is_proxied = fields == forwarded || fields == proxied;
+            let origin = if is_proxied { "https://outer.example/" } else { "http://" };
+            let location = told("location");
+            assert_eq!(location.is_some(), method == "POST", "{fields}");
+            assert!(location.is_none_or(|location| location.starts_with(origin)), "{location:?}");
+        }
+    }
     server.stop().await;
 }

@@ -23,6 +23,17 @@ pub enum Operation {
     Read(UploadId),
 }
 
+impl Operation {
+    /// Whether the content of the request is for an upload.
+    pub fn takes_content(&self) -> bool {
+        match self {
+            Self::Create(creation) => creation.content.is_some(),
+            Self::Append(..) => true,
+            Self::Discover | Self::RetrieveOffset(_) | Self::Cancel(_) | Self::Read(_) => false,
+        }
+    }
+}
+
 /// What a client says of an upload when it makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Creation {

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
+use bytes::Bytes;
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, ORIGIN, TRANSFER_ENCODING,
+};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -15,10 +17,11 @@ use tracing::{Instrument as _, Span};
 use super::announce::Announcer;
 use super::body::{RequestContent, ResponseBody};
 use super::interim::Interim;
-use super::location::Locations;
+use super::location::{Locations, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::{beside, cors, digests, download};
 use crate::engine::{Engine, Fault};
 use crate::protocol::dialect::Dialect;
+use crate::protocol::digest_fields::WANT_REPR_DIGEST;
 use crate::protocol::head::{RequestHead, ResponseHead, Target};
 use crate::protocol::id::UploadId;
 use crate::protocol::ietf;
@@ -45,9 +48,6 @@ impl Handler {
         (mut parts, body): (Box<Parts>, Incoming),
         interim: &Interim,
     ) -> Response<ResponseBody> {
-        if !body.is_end_stream() {
-            detach(&mut parts);
-        }
         let is_head = parts.method == Method::HEAD;
         // One that cannot be read is refused when a request of tus is decoded; the others do not
         // know the field, and are taken for what they say.
@@ -83,7 +83,7 @@ impl Handler {
                 let limits = self.engine.limits();
                 answer.unwrap_or_else(|fault| tell_fault(&fault, Dialect::Unmarked, limits))
             }
-            Some(target) => Box::pin(self.answer(&parts, target, content, interim)).await,
+            Some(target) => Box::pin(self.answer(&mut parts, target, content, interim)).await,
             None => elsewhere(self.locations.0.base_path.as_str()),
         };
         if let Some(cors) = &self.cors {
@@ -103,7 +103,7 @@ impl Handler {
 
     async fn answer(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         target: Target,
         content: Box<RequestContent>,
         interim: &Interim,
@@ -114,6 +114,9 @@ impl Handler {
             let done = match decoded {
                 Ok(operation) => {
                     let content = self.announced(content, &operation, (dialect, parts), interim);
+                    if operation.takes_content() {
+                        keep_for_answer(parts);
+                    }
                     self.carry_out(operation, (dialect, parts), content).await
                 }
                 Err(refusal) => Err(refusal.into()),
@@ -230,19 +233,30 @@ impl Handler {
     }
 }
 
-/// Copies what the head says out of the buffer that it was read into: hyper takes another one for the
-/// content as long as this one is in use, which is 8 KiB for as long as the content takes.
-fn detach(parts: &mut Parts) {
-    let bytes = parts.headers.values().map(HeaderValue::len).sum();
-    let mut copies = BytesMut::with_capacity(bytes);
-    for value in parts.headers.values() {
-        copies.extend_from_slice(value.as_bytes());
+/// The fields of a request that the answer to one with content is made with.
+static ANSWERED_WITH: [HeaderName; 7] = [
+    HOST,
+    FORWARDED,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+    ORIGIN,
+    WANT_REPR_DIGEST,
+    tus::TUS_RESUMABLE,
+];
+
+/// So many of them come with a page's request, and fewer with others.
+const MOSTLY_KEPT: usize = 3;
+
+/// Leaves of the head, which is decoded, only what the answer is made with, and copies that out of
+/// the buffer that it was read into. While content comes, which may be for days, the rest would take
+/// 1 KB; and hyper takes another buffer of 8 KiB for the content as long as that one is in use.
+fn keep_for_answer(parts: &mut Parts) {
+    let mut headers = HeaderMap::with_capacity(MOSTLY_KEPT);
+    for (name, value) in parts.headers.iter().filter(|(name, _)| ANSWERED_WITH.contains(name)) {
+        let copy = HeaderValue::from_bytes(value.as_bytes());
+        headers.append(name, copy.unwrap_or_else(|_| value.clone()));
     }
-    let mut copies = copies.freeze();
-    for value in parts.headers.values_mut() {
-        let copy = HeaderValue::from_maybe_shared(copies.split_to(value.len()));
-        *value = copy.unwrap_or_else(|_| value.clone());
-    }
+    parts.headers = headers;
     parts.uri = parts.uri.to_string().parse().unwrap_or_else(|_| parts.uri.clone());
 }
 

@@ -2,11 +2,14 @@
 
 use http::header::{FORWARDED, HOST};
 use http::uri::Authority;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 
 use crate::protocol::head::Target;
 use crate::protocol::id::UploadId;
 use crate::settings::Listening;
+
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Where the uploads are, as clients see it.
 #[derive(Clone, Debug)]
@@ -87,12 +90,12 @@ struct Forwarded {
 
 /// What the first proxy saw: `Forwarded` (RFC 7239), else `X-Forwarded-Proto` and `-Host`.
 fn forwarded(headers: &HeaderMap) -> Forwarded {
-    let first = |name: &str| {
-        let value = headers.get(name)?.to_str().ok()?;
+    let first = |name: HeaderName| {
+        let value = headers.get(&name)?.to_str().ok()?;
         Some(value.split(',').next().unwrap_or_default().trim().to_ascii_lowercase())
     };
-    let Some(element) = first(FORWARDED.as_str()) else {
-        return Forwarded { scheme: first("x-forwarded-proto"), host: first("x-forwarded-host") };
+    let Some(element) = first(FORWARDED) else {
+        return Forwarded { scheme: first(X_FORWARDED_PROTO), host: first(X_FORWARDED_HOST) };
     };
     let parameter = |name: &str| {
         element.split(';').find_map(|pair| {

@@ -29,7 +29,8 @@ const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,te
 /// The extension that depends on a setting.
 const EXPIRATION: &str = ",expiration";
 
-pub(super) const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+/// The version that both sides speak (tus 1.0 §Tus-Resumable).
+pub const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 pub(super) const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
