@@ -44,8 +44,9 @@ pub(crate) fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The value that so many hundredths of the times stay below, in milliseconds.
+/// The time that so many hundredths of them do not exceed, in milliseconds, by nearest rank: of few
+/// times, the highest percentiles are the longest one.
 pub(crate) fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
-    let at = sorted.len().saturating_sub(1) * percent / 100;
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }

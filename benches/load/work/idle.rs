@@ -36,7 +36,7 @@ pub(super) async fn run(server: &Server, clients: usize, seconds: u64) -> Outcom
         streams.push(open(target, path, length).await?);
     }
     let opened = begin.elapsed();
-    let mut clocked = Clocked { requests: wide(clients), ..Clocked::default() };
+    let mut clocked = Clocked::default();
     let mut most_kib = before_kib;
     for _ in 0..seconds {
         let second = Instant::now();
@@ -61,6 +61,7 @@ pub(super) async fn run(server: &Server, clients: usize, seconds: u64) -> Outcom
     clocked.took = begin.elapsed();
     let mut figures = clocked.figures(&watch)?;
     let clients = wide(clients) as f64;
+    figures.insert(Measure::CpuUs, watch.cpu_s()? * 1e6 / clients);
     figures.insert(Measure::OpenedS, opened.as_secs_f64());
     figures.insert(Measure::Served, f64::from(served) / clients);
     figures.insert(Measure::KibEach, (most_kib - before_kib) / clients);
