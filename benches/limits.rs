@@ -13,6 +13,7 @@ mod spread;
 
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -26,7 +27,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 struct Arguments {
     /// Rounds; in each, all take their turn [default: 5, with --quick 1]
     #[arg(long)]
-    runs: Option<usize>,
+    runs: Option<NonZeroUsize>,
     /// Folder on the disk that is measured
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     data_dir: PathBuf,
@@ -40,7 +41,7 @@ struct Arguments {
 
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
-    let rounds = arguments.runs.unwrap_or(if arguments.quick { 1 } else { 5 });
+    let rounds = arguments.runs.map_or(if arguments.quick { 1 } else { 5 }, NonZeroUsize::get);
     let mut limits = Limits::default();
     for _ in 0..rounds {
         limits.round(&arguments.data_dir, arguments.quick)?;

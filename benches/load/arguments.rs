@@ -1,5 +1,6 @@
 //! The command line of the bench.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -11,7 +12,7 @@ pub(crate) struct Arguments {
     pub(crate) scenarios: Vec<String>,
     /// Rounds; in each, all servers take their turn [default: 5, with --quick 1]
     #[arg(long)]
-    runs: Option<usize>,
+    runs: Option<NonZeroUsize>,
     /// Little work: to see that it works, not to measure
     #[arg(long)]
     pub(crate) quick: bool,
@@ -34,6 +35,6 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn rounds(&self) -> usize {
-        self.runs.unwrap_or(if self.quick { 1 } else { 5 })
+        self.runs.map_or(if self.quick { 1 } else { 5 }, NonZeroUsize::get)
     }
 }
