@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::group::{ChainingValue, GROUP_BYTES};
+use super::group::{ChainingValue, GROUP_BYTES, merged};
 use crate::protocol::digest::Blake3Digest;
 use crate::protocol::units::MAX_LENGTH;
 
@@ -94,9 +94,7 @@ impl Frontier {
     /// The root, when `last` is the group after these and the last one. `None` without a group.
     pub(super) fn root_with(&self, last: ChainingValue) -> Option<Blake3Digest> {
         let (first, others) = self.subtrees.split_first()?;
-        let right =
-            others.iter().rev().fold(last, |right, left| ChainingValue::merge(left, &right));
-        Some(ChainingValue::merge_to_root(first, &right))
+        Some(ChainingValue::merge_to_root(first, &merged(others, last)))
     }
 }
 

@@ -12,7 +12,7 @@ const GROUP: usize = 1 << 20;
 /// Longer than any length that is tried, with no two groups alike.
 static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut pattern = vec![0; 9 * GROUP];
-    Hasher::new().update(b"pattern").finalize_xof().fill(&mut pattern);
+    blake3::Hasher::new().update(b"pattern").finalize_xof().fill(&mut pattern);
     pattern
 });
 
@@ -250,6 +250,33 @@ proptest! {
             prop_assert_eq!(tree.root(), Blake3Digest::of(&PATTERN[..offset]));
         }
         prop_assert_eq!(kept, values_of(&PATTERN[..offset / GROUP * GROUP]));
+    }
+
+    /// In pieces as they come from a peer, and as a trickle.
+    #[test]
+    fn a_group_has_its_value_and_root_however_small_its_pieces_are(
+        index in 0..3_u64,
+        length in prop_oneof![1..9000_usize, (1..=1024_usize).prop_map(|chunks| chunks * 1024)],
+        pieces in proptest::collection::vec(
+            prop_oneof![1..70_usize, 1000..1050_usize, (1..70_usize).prop_map(|chunks| chunks * 1024)],
+            1..60,
+        ),
+    ) {
+        let start = usize::try_from(index).unwrap() * GROUP;
+        let bytes = &PATTERN[start..start + length];
+        let mut hasher = GroupHasher::new(index).unwrap();
+        let mut rest = bytes;
+        for piece in pieces.into_iter().chain([GROUP]) {
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            hasher.update(now);
+            rest = later;
+            let so_far = &bytes[..length - rest.len()];
+            prop_assert_eq!(hasher.length(), so_far.len() as u64);
+            prop_assert_eq!(hasher.value(), group_chaining_value(index, so_far));
+            if index == 0 {
+                prop_assert_eq!(hasher.root(), Blake3Digest::of(so_far));
+            }
+        }
     }
 
     #[test]
