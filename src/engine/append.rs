@@ -111,12 +111,8 @@ impl Appending {
             self.save(self.upload.clone()).await?;
             content.recorded(&self.upload);
         }
-        let mut gatherer = Gatherer::new(
-            content,
-            (offset, self.admission.allowance()),
-            &self.lease,
-            self.engine.stopping.clone(),
-        );
+        let mut gatherer =
+            Gatherer::new(content, (offset, self.admission.allowance()), &self.lease);
         let first = gatherer.gather(None).await;
         let (ending, end) = match (first.ending, first.bytes) {
             (Some(ending), 0) => {
@@ -189,8 +185,13 @@ impl Appending {
                 return Ok((ending, progress.offset));
             }
             let bytes = batch.bytes;
-            // In a box: most content is in one batch, and needs no place for this.
-            let (written, next) = Box::pin(self.write_one(batch, gatherer, writer)).await?;
+            // In boxes: most content is in one batch, and needs no place for this; and a peer that
+            // stalls needs no place for what writes.
+            let (written, next) = if bytes == 0 {
+                (Ok(()), Box::pin(rest(gatherer, writer)).await?)
+            } else {
+                Box::pin(self.write_one(batch, gatherer, writer)).await?
+            };
             match written {
                 Err(full) if full.is_full() => {
                     let left = (bytes, full);
@@ -214,11 +215,6 @@ impl Appending {
         gatherer: &mut Gatherer,
         writer: &mut dyn DataWriter,
     ) -> Result<(Result<(), StorageError>, Batch), Fault> {
-        if batch.bytes == 0 {
-            // Nothing came for a while: hold no file open while the peer stalls.
-            writer.rest().await?;
-            return Ok((Ok(()), gatherer.gather(Some(CHECKPOINT_INTERVAL)).await));
-        }
         let hashed = self.digests.update(batch.pieces.clone(), batch.bytes);
         let written = writer.write(batch.pieces);
         let (hashed, written, next) = tokio::join!(hashed, written, gatherer.gather(Some(LULL)));
@@ -351,4 +347,10 @@ impl Appending {
         }
         Ok(())
     }
+}
+
+/// Waits while the peer stalls, and holds no file open meanwhile.
+async fn rest(gatherer: &mut Gatherer, writer: &mut dyn DataWriter) -> Result<Batch, Fault> {
+    writer.rest().await?;
+    Ok(gatherer.gather(Some(CHECKPOINT_INTERVAL)).await)
 }

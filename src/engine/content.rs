@@ -154,8 +154,7 @@ pub(super) struct Gatherer {
     /// What came with the batch before and belongs to the next one.
     left: Bytes,
     leases: Arc<Leases>,
-    superseded: CancellationToken,
-    stopping: CancellationToken,
+    end: CancellationToken,
     alarm: Alarm,
 }
 
@@ -165,11 +164,10 @@ impl Gatherer {
         content: Box<dyn Content>,
         (offset, allowance): (u64, u64),
         lease: &Lease,
-        stopping: CancellationToken,
     ) -> Self {
-        let (leases, superseded) = (lease.all(), lease.superseded());
+        let (leases, end) = (lease.all(), lease.end());
         let (left, alarm) = Default::default();
-        Self { content, allowance, offset, left, leases, superseded, stopping, alarm }
+        Self { content, allowance, offset, left, leases, end, alarm }
     }
 
     /// The checksum that came behind the content, once it has ended.
@@ -186,10 +184,8 @@ impl Gatherer {
     /// came for as long as `patience`, and with an ending when there is one. Dropping the future
     /// loses bytes.
     pub(super) async fn gather(&mut self, patience: Option<Duration>) -> Batch {
-        let superseded = self.superseded.clone();
-        let stopping = self.stopping.clone();
-        let mut superseded = pin!(superseded.cancelled());
-        let mut stopping = pin!(stopping.cancelled());
+        let end = self.end.clone();
+        let mut end = pin!(end.cancelled());
         let mut until = None;
         let mut was_empty = true;
         let full_bytes = if self.leases.are_many() { SMALL_BATCH_BYTES } else { BATCH_BYTES };
@@ -202,12 +198,10 @@ impl Gatherer {
             if batch.ending.is_some() {
                 return Poll::Ready(());
             }
-            let told = if superseded.as_mut().poll(context).is_ready() {
-                Some(Ending::Superseded)
-            } else if stopping.as_mut().poll(context).is_ready() {
-                Some(Ending::Stopping)
-            } else {
-                None
+            let told = match end.as_mut().poll(context) {
+                Poll::Pending => None,
+                Poll::Ready(()) if self.leases.are_ended() => Some(Ending::Stopping),
+                Poll::Ready(()) => Some(Ending::Superseded),
             };
             if is_done {
                 // A peer that is faster than the disk always has another full batch.

@@ -5,6 +5,7 @@
 //! that already came back from resuming (RUFH §Concurrency). Nothing polls; waiting costs nothing.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,17 +27,19 @@ const MANY: usize = 32;
 /// The leases of all uploads that are being written.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
+    /// Ends all appends.
+    stopping: CancellationToken,
     shards: [Mutex<HashMap<UploadId, Holder>>; SHARDS],
     /// The entries of all shards. Each batch of each append asks for it.
     held: AtomicUsize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Holder {
     /// Tells the holder to end.
-    superseded: CancellationToken,
-    /// Tells the others that it has ended.
-    released: CancellationToken,
+    end: CancellationToken,
+    /// Tells those who wait that it has ended. Mostly nobody does.
+    released: Option<CancellationToken>,
 }
 
 /// The right to write one upload; given back when dropped.
@@ -44,7 +47,7 @@ struct Holder {
 pub(super) struct Lease {
     leases: Arc<Leases>,
     id: UploadId,
-    holder: Holder,
+    end: CancellationToken,
 }
 
 /// The holder did not end in time.
@@ -52,6 +55,11 @@ pub(super) struct Lease {
 pub(super) struct Busy;
 
 impl Leases {
+    /// No lease yet. Once `stopping` is cancelled, every holder is told to end.
+    pub(super) fn new(stopping: CancellationToken) -> Self {
+        Self { stopping, ..Self::default() }
+    }
+
     /// Takes the lease, ending the holder's append if there is one.
     pub(super) async fn acquire(self: &Arc<Self>, id: UploadId) -> Result<Lease, Busy> {
         if let Some(lease) = self.acquire_free(id) {
@@ -59,9 +67,11 @@ impl Leases {
         }
         let wait = async {
             loop {
-                match self.try_acquire(id) {
-                    Ok(lease) => return lease,
-                    Err(holder) => holder.end().await,
+                if let Some(lease) = self.acquire_free(id) {
+                    return lease;
+                }
+                if let Some(released) = self.end_holder(id) {
+                    released.cancelled().await;
                 }
             }
         };
@@ -71,16 +81,38 @@ impl Leases {
 
     /// Ends the append that is under way, if one is, and waits until its bytes are recorded.
     pub(super) async fn end_append(&self, id: UploadId) -> Result<(), Busy> {
-        let holder = self.shard(id).lock().get(&id).cloned();
-        match holder {
-            Some(holder) => timeout(HANDOVER_TIMEOUT, holder.end()).await.map_err(|_| Busy),
+        match self.end_holder(id) {
+            Some(released) => {
+                timeout(HANDOVER_TIMEOUT, released.cancelled()).await.map_err(|_| Busy)
+            }
             None => Ok(()),
         }
     }
 
+    /// Tells the holder to end, if there is one; what is given is cancelled when it has.
+    fn end_holder(&self, id: UploadId) -> Option<CancellationToken> {
+        let mut shard = self.shard(id).lock();
+        let holder = shard.get_mut(&id)?;
+        holder.end.cancel();
+        Some(holder.released.get_or_insert_default().clone())
+    }
+
     /// Takes the lease if nobody has it, and disturbs nobody.
     pub(super) fn acquire_free(self: &Arc<Self>, id: UploadId) -> Option<Lease> {
-        self.try_acquire(id).ok()
+        match self.shard(id).lock().entry(id) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(place) => {
+                let end = self.stopping.child_token();
+                place.insert(Holder { end: end.clone(), released: None });
+                self.held.fetch_add(1, Ordering::Relaxed);
+                Some(Lease { leases: Arc::clone(self), id, end })
+            }
+        }
+    }
+
+    /// Whether all holders are told to end.
+    pub(super) fn are_ended(&self) -> bool {
+        self.stopping.is_cancelled()
     }
 
     /// Whether nobody has one.
@@ -93,35 +125,16 @@ impl Leases {
         self.held.load(Ordering::Relaxed) > MANY
     }
 
-    fn try_acquire(self: &Arc<Self>, id: UploadId) -> Result<Lease, Holder> {
-        let mut shard = self.shard(id).lock();
-        if let Some(holder) = shard.get(&id) {
-            return Err(holder.clone());
-        }
-        let holder =
-            Holder { superseded: CancellationToken::new(), released: CancellationToken::new() };
-        shard.insert(id, holder.clone());
-        self.held.fetch_add(1, Ordering::Relaxed);
-        Ok(Lease { leases: Arc::clone(self), id, holder })
-    }
-
     fn shard(&self, id: UploadId) -> &Mutex<HashMap<UploadId, Holder>> {
         let index = usize::from(id.to_bytes()[0]).checked_rem(SHARDS).unwrap_or_default();
         &self.shards[index]
     }
 }
 
-impl Holder {
-    async fn end(&self) {
-        self.superseded.cancel();
-        self.released.cancelled().await;
-    }
-}
-
 impl Lease {
-    /// Is cancelled when somebody else wants the lease.
-    pub(super) fn superseded(&self) -> CancellationToken {
-        self.holder.superseded.clone()
+    /// Is cancelled when somebody else wants the lease, and when the server stops.
+    pub(super) fn end(&self) -> CancellationToken {
+        self.end.clone()
     }
 
     /// All leases, of which this is one.
@@ -132,9 +145,11 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases.shard(self.id).lock().remove(&self.id);
+        let holder = self.leases.shard(self.id).lock().remove(&self.id);
         self.leases.held.fetch_sub(1, Ordering::Relaxed);
-        self.holder.released.cancel();
+        if let Some(released) = holder.and_then(|holder| holder.released) {
+            released.cancel();
+        }
     }
 }
 
@@ -150,14 +165,14 @@ mod tests {
     async fn a_second_writer_ends_the_first_and_then_has_the_lease() {
         let leases = Arc::new(Leases::default());
         let first = leases.acquire(id()).await.unwrap();
-        let superseded = first.superseded();
+        let end = first.end();
         let holder = tokio::spawn(async move {
-            superseded.cancelled().await;
+            end.cancelled().await;
             drop(first);
         });
         let second = leases.acquire(id()).await.unwrap();
         holder.await.unwrap();
-        assert!(!second.superseded().is_cancelled());
+        assert!(!second.end().is_cancelled() && !leases.are_ended());
         assert!(leases.acquire_free(id()).is_none());
     }
 
@@ -167,6 +182,39 @@ mod tests {
         let _held = leases.acquire(id()).await.unwrap();
         assert_eq!(leases.acquire(id()).await.unwrap_err(), Busy);
         assert_eq!(leases.end_append(id()).await, Err(Busy));
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_go_on_one_after_the_other() {
+        let leases = Arc::new(Leases::default());
+        let first = leases.acquire(id()).await.unwrap();
+        let waiting = [(); 3].map(|()| {
+            let leases = Arc::clone(&leases);
+            tokio::spawn(async move { drop(leases.acquire(id()).await.unwrap()) })
+        });
+        let looking = tokio::spawn({
+            let leases = Arc::clone(&leases);
+            async move { leases.end_append(id()).await.unwrap() }
+        });
+        first.end().cancelled().await;
+        drop(first);
+        looking.await.unwrap();
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
+        assert!(leases.are_free());
+    }
+
+    #[tokio::test]
+    async fn every_holder_is_told_when_the_server_stops() {
+        let stopping = CancellationToken::new();
+        let leases = Arc::new(Leases::new(stopping.clone()));
+        let before = leases.acquire(id()).await.unwrap();
+        assert!(!before.end().is_cancelled());
+        stopping.cancel();
+        assert!(before.end().is_cancelled() && leases.are_ended());
+        drop(before);
+        assert!(leases.acquire(id()).await.unwrap().end().is_cancelled());
     }
 
     #[tokio::test]

@@ -125,13 +125,14 @@ impl Engine {
         mut policy: Policy,
     ) -> Arc<Self> {
         policy.limits.max_age = policy.expire_after;
+        let stopping = CancellationToken::new();
         Arc::new(Self {
             records,
             data,
             clock,
             policy,
-            leases: Arc::default(),
-            stopping: CancellationToken::new(),
+            leases: Arc::new(Leases::new(stopping.clone())),
+            stopping,
             working: Mutex::default(),
             work_turn: Semaphore::new(1),
             waiting_to_share: Waiting::default(),

@@ -12,20 +12,22 @@ impl Content for Endless {
     }
 }
 
-fn lease() -> Lease {
-    Arc::new(Leases::default()).acquire_free(UploadId::from_bytes([7; 16])).unwrap()
+fn lease(stopping: &CancellationToken) -> Lease {
+    let leases = Arc::new(Leases::new(stopping.clone()));
+    leases.acquire_free(UploadId::from_bytes([7; 16])).unwrap()
 }
 
 fn gatherer(content: impl Content + 'static, offset: u64) -> Gatherer {
-    Gatherer::new(Box::new(content), (offset, u64::MAX), &lease(), CancellationToken::new())
+    Gatherer::new(Box::new(content), (offset, u64::MAX), &lease(&CancellationToken::new()))
 }
 
 #[tokio::test]
 async fn content_that_never_stalls_is_ended_all_the_same() {
     for ending in [Ending::Superseded, Ending::Stopping] {
-        let mut gatherer = gatherer(Endless, 0);
-        let is_superseded = ending == Ending::Superseded;
-        if is_superseded { &gatherer.superseded } else { &gatherer.stopping }.cancel();
+        let stopping = CancellationToken::new();
+        let lease = lease(&stopping);
+        let mut gatherer = Gatherer::new(Box::new(Endless), (0, u64::MAX), &lease);
+        if ending == Ending::Superseded { lease.end() } else { stopping }.cancel();
         let batch = gatherer.gather(None).await;
         assert_eq!((batch.ending, batch.bytes), (Some(ending), BATCH_BYTES));
     }
@@ -84,7 +86,7 @@ proptest! {
         };
         let content = Box::new(Ready(sent.into_iter(), last));
         let allowed = (offset, count(&pieces.concat().into()));
-        let mut gatherer = Gatherer::new(content, allowed, lease, CancellationToken::new());
+        let mut gatherer = Gatherer::new(content, allowed, lease);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (mut all, mut end) = (Vec::new(), offset);
         loop {
@@ -127,7 +129,7 @@ impl Content for Late {
 #[tokio::test(start_paused = true)]
 async fn what_is_on_its_way_when_an_append_is_ended_is_taken() {
     let mut gatherer = gatherer(Late::default(), 0);
-    gatherer.superseded.cancel();
+    gatherer.end.cancel();
     let batch = gatherer.gather(None).await;
     assert_eq!(
         (batch.ending, batch.pieces.concat().as_slice()),
