@@ -43,6 +43,13 @@ impl Program {
         self.child.wait().unwrap()
     }
 
+    /// A line of its status, in KiB.
+    fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     async fn connect(&self) -> Connection {
         Connection::open(self.address).await
     }
@@ -165,10 +172,40 @@ async fn memory_does_not_grow_with_the_content() {
         peer.send(&piece).await;
     }
     assert_eq!(peer.answer("PATCH").await.status, 204);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.child.id())).unwrap();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    let peak: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let peak = program.memory("VmHWM");
     assert!(peak < 64 << 10, "{peak} KiB at the most");
+    program.signal(Signal::KILL);
+    program.wait();
+}
+
+#[cfg(target_env = "gnu")]
+#[tokio::test]
+async fn what_many_connections_took_is_given_back_when_they_are_gone() {
+    const MANY: usize = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let mut paths = Vec::new();
+    for _ in 0..MANY {
+        paths.push(program.create(2).await);
+    }
+    let before = program.memory("VmRSS");
+    let mut open = Vec::new();
+    for path in &paths {
+        open.push(program.begin_append(path, 2, b"1").await);
+    }
+    // All of them are being read from by then.
+    program.create(1).await;
+    let most = program.memory("VmRSS");
+    assert!(most > before + 2 * MANY as u64, "{before} KiB, and then {most}");
+    // What was taken last is kept, so that a heap has something at its end.
+    open.drain(..MANY - 10);
+    let begin = Instant::now();
+    let mut now = most;
+    while now > most - (most - before) / 4 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{before}, {most}, and still {now} KiB");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        now = program.memory("VmRSS");
+    }
     program.signal(Signal::KILL);
     program.wait();
 }

@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod get;
 pub(crate) mod import;
+mod memory;
 pub(crate) mod put;
 pub(crate) mod serve;
 pub(crate) mod shell;
