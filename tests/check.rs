@@ -40,8 +40,8 @@ async fn used() -> Used {
     let cancelled = program.upload("", b"away").await;
     let fields = format!("{}Content-Length: 0\r\n", common::TUS);
     program.request("DELETE", &format!("/files/{cancelled}"), &fields, b"").await;
-    let joining = path(folder.path(), &joined).with_extension("parts");
-    while joining.exists() {
+    // That it is joined is recorded last, when its parts are gone from the folder.
+    while !program.head(&joined).await.fields.contains_key("upload-blake3") {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     program.stop();

@@ -26,7 +26,8 @@ fn command(folder: &Path) -> Command {
 
 impl Program {
     fn start(folder: &Path) -> Self {
-        let mut child = command(folder).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut command = command(folder);
+        let mut child = command.args(["--log", "warn"]).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let begin = line.find("http://").unwrap() + "http://".len();
