@@ -22,7 +22,7 @@ mod glibc {
 
     /// How often it is looked how much the process had to do.
     const TICK: Duration = Duration::from_millis(250);
-    /// The processor time that a busy tick takes at least.
+    /// The processor time that makes a tick busy, and that is used between two times of giving back.
     const BUSY: Duration = Duration::from_millis(25);
 
     /// Has the allocator keep as many heaps as there are CPUs, unless the environment says how many:
@@ -40,21 +40,24 @@ mod glibc {
         unsafe { libc::mallopt(libc::M_ARENA_MAX, heaps) };
     }
 
-    /// Gives the system back what is free, whenever there was much to do and now is little. Of itself
-    /// glibc gives back only what is free at the end of a heap, and what sled frees behind a burst of saves
-    /// lies anywhere. While there is much to do, the same memory would be asked for at once again.
+    /// Gives the system back what is free, whenever much was done since the last time and now little is.
+    /// Of itself glibc gives back only what is free at the end of a heap, and what sled frees behind a
+    /// burst of saves lies anywhere. While there is much to do, the same memory would be asked for at once
+    /// again, and would have to wait: a heap is locked as long as it is looked through.
     pub(super) fn give_back_when_quiet() {
         let looking = thread::Builder::new().name("memory".to_owned()).spawn(|| {
-            let (mut since, mut is_due) = (processor_time(), false);
+            let (mut last_tick, mut last_time) = (Duration::ZERO, Duration::ZERO);
             loop {
                 thread::sleep(TICK);
                 let now = processor_time();
-                let is_busy = now.saturating_sub(since) >= BUSY;
-                since = now;
-                if is_due && !is_busy {
+                let is_busy = now.saturating_sub(last_tick) >= BUSY;
+                last_tick = now;
+                if !is_busy && now.saturating_sub(last_time) >= BUSY {
                     give_back();
+                    // Without what giving back took.
+                    last_time = processor_time();
+                    last_tick = last_time;
                 }
-                is_due = is_busy;
             }
         });
         if let Err(error) = looking {

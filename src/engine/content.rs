@@ -198,6 +198,8 @@ impl Gatherer {
             if batch.ending.is_some() {
                 return Poll::Ready(());
             }
+            // When the server stops, this is told first, and who asks the leases then waits until the
+            // server's own token is cancelled as well (tokio-util holds its lock so long).
             let told = match end.as_mut().poll(context) {
                 Poll::Pending => None,
                 Poll::Ready(()) if self.leases.are_ended() => Some(Ending::Stopping),
