@@ -1,10 +1,10 @@
 //! What many records with long metadata take in memory.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::collections::HashMap;
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,35 +26,8 @@ const SAVES: u32 = 12;
 /// bounds), and those on their way.
 const MAX_BYTES: usize = (48 + 64 + 128 + 8) << 20;
 
-/// Counts the bytes that are allocated.
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-/// The most of it.
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// Each call is passed on as it is.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let before = ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        PEAK.fetch_max(before.saturating_add(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above; all blocks are from `System`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
 fn expect_little_memory(what: &str) {
-    let peak = PEAK.load(Ordering::Relaxed);
+    let peak = counting::peak();
     assert!(peak <= MAX_BYTES, "{} MiB while {what}", peak >> 20);
 }
 
