@@ -167,12 +167,12 @@ impl GroupHasher {
         rest
     }
 
-    /// Has room for the first bytes only, and for a whole chunk when others follow: never for more.
+    /// The room for the chunk doubles as a vector's does, but it never has more than a chunk.
     fn add_to_chunk(&mut self, bytes: &[u8]) {
-        if self.open.capacity() == 0 {
-            self.open.reserve_exact(bytes.len());
-        } else {
-            self.open.reserve_exact(CHUNK_LEN.saturating_sub(self.open.len()));
+        let length = self.open.len().saturating_add(bytes.len());
+        if length > self.open.capacity() {
+            let room = length.max(self.open.capacity().saturating_mul(2)).min(CHUNK_LEN);
+            self.open.reserve_exact(room.saturating_sub(self.open.len()));
         }
         self.open.extend_from_slice(bytes);
     }
