@@ -179,6 +179,24 @@ async fn memory_does_not_grow_with_the_content() {
     program.wait();
 }
 
+#[tokio::test]
+async fn many_connections_wait_for_a_server_that_is_busy() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    program.signal(Signal::STOP);
+    let mut waiting = Vec::new();
+    for _ in 0..500 {
+        waiting
+            .push(tokio::time::timeout(Duration::from_secs(10), program.connect()).await.unwrap());
+    }
+    program.signal(Signal::CONT);
+    for connection in &mut waiting {
+        assert_eq!(connection.request("OPTIONS", "/files/", TUS, b"").await.status, 200);
+    }
+    program.signal(Signal::KILL);
+    program.wait();
+}
+
 #[cfg(target_env = "gnu")]
 #[tokio::test]
 async fn what_many_connections_took_is_given_back_when_they_are_gone() {

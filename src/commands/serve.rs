@@ -3,6 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use resumed::storage::file::FileStore;
 use resumed::storage::folder::DataFolder;
 use resumed::storage::sled::SledStore;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
@@ -28,6 +29,10 @@ use super::memory;
 /// The threads that may wait for the disk at once. Each takes some 13 KB from then on, and tokio would
 /// start 512 when thousands of uploads end in the same moment; no disk is faster with so many.
 const BLOCKING_THREADS: usize = 128;
+
+/// The connections that wait to be accepted; the system may allow less. Who comes when it is full tries
+/// again after a second, then after three: so do all clients at once that lost a server.
+const BACKLOG: u32 = 4096;
 
 pub(crate) fn command() -> Command {
     flags::serve_command()
@@ -72,9 +77,8 @@ async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let engine =
         Engine::new(Arc::new(records), Arc::new(data), Clock::System, settings.uploads.clone());
     let address = settings.listening.address;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let listener =
+        listen(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     let shutdown = CancellationToken::new();
     let signals = tokio::spawn(cancel_on_signal(shutdown.clone())?);
     writeln!(io::stdout(), "{}", settings.ready_line(listener.local_addr()?)?)?;
@@ -82,6 +86,14 @@ async fn serve_async(settings: &Settings) -> Result<(), Box<dyn Error>> {
     signals.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server may follow another that has just stopped.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Lets the process open as many files as the system allows it: a connection takes one, and its
