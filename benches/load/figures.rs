@@ -22,6 +22,12 @@ pub(crate) enum Measure {
     HeadFull,
     GetEmpty,
     GetFull,
+    SmallFullP50Ms,
+    SmallFullP99Ms,
+    HeadFullP50Ms,
+    HeadFullP99Ms,
+    GetFullP50Ms,
+    GetFullP99Ms,
 }
 
 impl Measure {
@@ -45,6 +51,12 @@ impl Measure {
             Self::HeadFull => "HEAD/s, full",
             Self::GetEmpty => "GET/s, empty",
             Self::GetFull => "GET/s, full",
+            Self::SmallFullP50Ms => "small p50 ms, full",
+            Self::SmallFullP99Ms => "small p99 ms, full",
+            Self::HeadFullP50Ms => "HEAD p50 ms, full",
+            Self::HeadFullP99Ms => "HEAD p99 ms, full",
+            Self::GetFullP50Ms => "GET p50 ms, full",
+            Self::GetFullP99Ms => "GET p99 ms, full",
         }
     }
 }

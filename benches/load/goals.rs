@@ -8,11 +8,12 @@ use crate::spread::{Spread, number};
 /// A figure of one rival: its kind, its variant and what is measured.
 type Figure = (Kind, &'static str, Measure);
 
-/// A figure, or what it is of another one, and its bound.
+/// A figure, or what it is of another one, its bound, and what is meant to be reached in the end.
 pub(crate) struct Goal {
     of: Figure,
     over: Option<Figure>,
     bound: Bound,
+    stretch: Option<f64>,
 }
 
 #[derive(Clone, Copy)]
@@ -27,17 +28,17 @@ pub(crate) fn ratio(kind: Kind, measure: Measure, peer: Kind, least: f64) -> Goa
 }
 
 pub(crate) fn at_least(of: Figure, over: Option<Figure>, least: f64) -> Goal {
-    Goal { of, over, bound: Bound::AtLeast(least) }
+    Goal { of, over, bound: Bound::AtLeast(least), stretch: None }
 }
 
 pub(crate) fn at_most(kind: Kind, measure: Measure, most: f64) -> Goal {
-    Goal { of: (kind, "", measure), over: None, bound: Bound::AtMost(most) }
+    Goal { of: (kind, "", measure), over: None, bound: Bound::AtMost(most), stretch: None }
 }
 
 /// A cost that is at most so many times that of another server.
 pub(crate) fn share(kind: Kind, measure: Measure, peer: Kind, most: f64) -> Goal {
     let (of, over) = ((kind, "", measure), Some((peer, "", measure)));
-    Goal { of, over, bound: Bound::AtMost(most) }
+    Goal { of, over, bound: Bound::AtMost(most), stretch: None }
 }
 
 /// All that was measured of one rival: the figures of each round.
@@ -56,6 +57,12 @@ impl Measured {
 }
 
 impl Goal {
+    /// With a bound that is further off, on the same side.
+    pub(crate) fn stretch(mut self, stretch: impl Into<Option<f64>>) -> Self {
+        self.stretch = stretch.into();
+        self
+    }
+
     /// A line of the table of goals.
     pub(crate) fn line(&self, measured: &[Measured]) -> String {
         let (sign, bound) = match self.bound {
@@ -73,7 +80,9 @@ impl Goal {
             Some(false) => "**not met**",
             None => "",
         };
-        format!("| {} | {told} | {sign} {} | {verdict} |", self.subject(), number(bound))
+        let stretch = self.stretch.map(|stretch| format!("{sign} {}", number(stretch)));
+        let (subject, stretch) = (self.subject(), stretch.unwrap_or_default());
+        format!("| {subject} | {told} | {sign} {} | {verdict} | {stretch} |", number(bound))
     }
 
     fn subject(&self) -> String {

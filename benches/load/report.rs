@@ -55,7 +55,10 @@ pub(crate) fn scenario(
         left_out(out, &rival.rival.name(), rival.failure.as_deref().unwrap_or_default())?;
     }
     if !scenario.goals.is_empty() {
-        writeln!(out, "\n| figure | median (least–most) | goal | |\n|---|---|---|---|")?;
+        writeln!(
+            out,
+            "\n| figure | median (least–most) | goal | | stretch |\n|---|---|---|---|---|"
+        )?;
     }
     for goal in &scenario.goals {
         writeln!(out, "{}", goal.line(measured))?;

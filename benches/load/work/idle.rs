@@ -1,6 +1,7 @@
 //! Many uploads open at once, each with a byte a second: what one costs, and whether others are
 //! still answered meanwhile.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,6 +17,8 @@ use crate::servers::Server;
 
 /// Between two HEAD requests that ask whether the server still answers.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
+/// How the answer to an upload that was taken whole begins.
+const SERVED: &str = "HTTP/1.1 204";
 /// How long an answer may take once the content is there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,10 +56,16 @@ pub(super) async fn run(server: &Server, clients: usize, seconds: u64) -> Outcom
         most_kib = most_kib.max(watch.now_kib()?);
     }
     let mut served = 0;
+    let mut others = BTreeMap::<String, u32>::new();
     for stream in &mut streams {
-        let mut line = [0; 12];
-        let read = timeout(PATIENCE, stream.read_exact(&mut line)).await;
-        served += u32::from(matches!(read, Ok(Ok(_))) && &line == b"HTTP/1.1 204");
+        match answer(stream).await {
+            Ok(line) if line == SERVED => served += 1,
+            Ok(line) => *others.entry(line).or_default() += 1,
+            Err(error) => *others.entry(error.to_string()).or_default() += 1,
+        }
+    }
+    for (answer, count) in others {
+        eprintln!("{count} of {clients} open uploads: {answer}");
     }
     clocked.took = begin.elapsed();
     let mut figures = clocked.figures(&watch)?;
@@ -66,6 +75,14 @@ pub(super) async fn run(server: &Server, clients: usize, seconds: u64) -> Outcom
     figures.insert(Measure::Served, f64::from(served) / clients);
     figures.insert(Measure::KibEach, (most_kib - before_kib) / clients);
     Ok(figures)
+}
+
+/// The status line of the answer, without its words.
+async fn answer(stream: &mut TcpStream) -> Outcome<String> {
+    let mut line = [0; SERVED.len()];
+    let read = timeout(PATIENCE, stream.read_exact(&mut line)).await;
+    read.map_err(|_| format!("no answer in {PATIENCE:?}"))??;
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
 /// Begins an append, with the first of its bytes.

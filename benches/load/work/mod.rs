@@ -95,6 +95,16 @@ struct Clocked {
 }
 
 impl Clocked {
+    fn per_s(&self) -> f64 {
+        self.requests as f64 / self.took.as_secs_f64()
+    }
+
+    /// The times that half and that 99 in a hundred of the requests do not exceed.
+    fn p50_p99_ms(&mut self) -> (f64, f64) {
+        self.latencies.sort_unstable();
+        (percentile_ms(&self.latencies, 50), percentile_ms(&self.latencies, 99))
+    }
+
     /// With what the server used meanwhile.
     fn figures(mut self, watch: &Watch) -> Outcome<Figures> {
         let mut figures = Figures::new();
@@ -105,13 +115,12 @@ impl Clocked {
             figures.insert(Measure::CpuPerGb, cpu_s / (self.bytes as f64 / 1e9));
         }
         if self.requests > 0 {
-            figures.insert(Measure::PerS, self.requests as f64 / seconds);
+            figures.insert(Measure::PerS, self.per_s());
             figures.insert(Measure::CpuUs, cpu_s * 1e6 / self.requests as f64);
         }
-        self.latencies.sort_unstable();
         if !self.latencies.is_empty() {
-            figures.insert(Measure::P50Ms, percentile_ms(&self.latencies, 50));
-            figures.insert(Measure::P99Ms, percentile_ms(&self.latencies, 99));
+            let (p50, p99) = self.p50_p99_ms();
+            figures.extend([(Measure::P50Ms, p50), (Measure::P99Ms, p99)]);
         }
         figures.insert(Measure::PeakMib, watch.peak_kib()? / 1024.0);
         Ok(figures)

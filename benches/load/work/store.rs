@@ -29,31 +29,35 @@ pub(super) async fn run(
 ) -> Outcome<Figures> {
     let (_, mut paths) = send(server, pattern, (CLIENTS, count), TWO_REQUESTS).await?;
     let watch = server.watch(0)?;
-    let empty = rates(server, pattern, count, &mut paths).await?;
+    let empty = requests(server, pattern, count, &mut paths).await?;
     let missing = uploads.saturating_sub(wide(paths.len()));
     paths.extend(send(server, pattern, (CLIENTS, missing), ONE_REQUEST).await?.1);
     // Not to measure what the filling left to do for the disk.
     server.watch(0)?;
-    let full = rates(server, pattern, count, &mut paths).await?;
+    let full = requests(server, pattern, count, &mut paths).await?;
     let mut figures = Figures::from([(Measure::PeakMib, watch.peak_kib()? / 1024.0)]);
     let names = [
-        (Measure::SmallEmpty, Measure::SmallFull),
-        (Measure::HeadEmpty, Measure::HeadFull),
-        (Measure::GetEmpty, Measure::GetFull),
+        (Measure::SmallEmpty, Measure::SmallFull, Measure::SmallFullP50Ms, Measure::SmallFullP99Ms),
+        (Measure::HeadEmpty, Measure::HeadFull, Measure::HeadFullP50Ms, Measure::HeadFullP99Ms),
+        (Measure::GetEmpty, Measure::GetFull, Measure::GetFullP50Ms, Measure::GetFullP99Ms),
     ];
-    for ((before, after), (empty, full)) in names.into_iter().zip(empty.into_iter().zip(full)) {
-        figures.extend([(before, empty), (after, full)]);
+    for ((before, after, p50, p99), (empty, mut full)) in
+        names.into_iter().zip(empty.into_iter().zip(full))
+    {
+        figures.extend([(before, empty.per_s()), (after, full.per_s())]);
+        let (half, most) = full.p50_p99_ms();
+        figures.extend([(p50, half), (p99, most)]);
     }
     Ok(figures)
 }
 
-/// Those of small uploads, HEAD and GET. The uploads are added to those that are known.
-async fn rates(
+/// Small uploads, HEAD and GET. The uploads are added to those that are known.
+async fn requests(
     server: &Server,
     pattern: &Bytes,
     count: u64,
     known: &mut Vec<String>,
-) -> Outcome<[f64; 3]> {
+) -> Outcome<[Clocked; 3]> {
     let (small, paths) = send(server, pattern, (CLIENTS, count), TWO_REQUESTS).await?;
     known.extend(paths);
     let reads = count * READS_A_SMALL;
@@ -69,6 +73,5 @@ async fn rates(
         }
     };
     let gets = repeat(&server.target, CLIENTS, reads, work).await?;
-    let rate = |clocked: &Clocked| clocked.requests as f64 / clocked.took.as_secs_f64();
-    Ok([rate(&small), rate(&heads), rate(&gets)])
+    Ok([small, heads, gets])
 }
