@@ -149,7 +149,10 @@ fn usable(database: sled::Db, chain: &Chain, since: u64) -> Result<Usable, Stora
         None if each(database.iter()).next().is_none() => {
             Ok((database, Has { after: None, known: 0 }))
         }
-        None => Err(Unusable::Damaged("it lacks the count of its saves".to_owned())),
+        None => {
+            let why = "it lacks the count of its saves, as when the process was killed in its first second";
+            Err(Unusable::Damaged(why.to_owned()))
+        }
         Some(count) => {
             let after = count.min(since);
             if after.saturating_add(1) < chain.first() {
@@ -205,7 +208,7 @@ fn set_aside(records: &Path, why: &Unusable) -> io::Result<()> {
             let aside = records.with_extension("damaged");
             tracing::warn!(
                 %why, aside = %aside.display(),
-                "the database of the records is damaged; making it anew from the journal"
+                "the database of the records cannot be used as it is; making it anew from the journal, which has all"
             );
             remove_all(&aside)?;
             fs::rename(records, &aside)
