@@ -4,7 +4,6 @@
 mod counting;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use resumed::protocol::id::UploadId;
 use resumed::protocol::metadata::Metadata;
@@ -34,7 +33,8 @@ async fn save(store: &Arc<SledStore>, expires: u64, before: &[Version]) -> Vec<V
     for save in saves.collect::<Vec<_>>() {
         versions.push(save.await.unwrap());
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // A look into the whole database waits until all that is known is in it.
+    assert_eq!(store.due(Timestamp(0), 1).await.unwrap(), []);
     versions
 }
 

@@ -154,10 +154,11 @@ impl Changes {
 
     /// Makes the changes, and says that the journal is in here up to this frame.
     pub(super) fn apply(&self, tree: &sled::Tree, applied: Option<u64>) -> Result<(), Failure> {
-        let mut batch = sled::Batch::default();
+        let (mut batch, mut entries) = (sled::Batch::default(), self.keys.len());
         for (id, change) in &self.records {
             let record = change.after.as_ref().map(|(_, record)| record.clone());
-            pieces::set(tree, &mut batch, *id, record, change.is_new)?;
+            let changed = pieces::set(tree, &mut batch, *id, record, change.is_new)?;
+            entries = entries.saturating_add(changed);
         }
         for (key, is_in) in &self.keys {
             if *is_in { batch.insert(key, &[]) } else { batch.remove(key) }
@@ -165,20 +166,22 @@ impl Changes {
         if let Some(applied) = applied {
             batch.insert(APPLIED, &applied.to_be_bytes());
         }
-        let made = guarded(|| tree.apply_batch(batch));
-        free_replaced(self.keys.len().saturating_add(self.len()));
-        made
+        guarded(|| {
+            let made = tree.apply_batch(batch);
+            free_replaced(entries);
+            made
+        })
     }
 }
 
-/// Frees the pages that so many changes replaced: sled makes a page anew for each. It leaves them to its
-/// collector, which is at work at every 128th use of the database, and takes a batch for one: what a
-/// burst replaced would stay until somebody comes back (8 MB of 4,000 changes).
-fn free_replaced(changes: usize) {
+/// Frees the pages that changes of so many entries replaced: sled makes a page anew for each. It leaves
+/// them to its collector, which is at work at every 128th use of the database, and takes a batch for one:
+/// what a burst replaced would stay until somebody comes back (8 MB of 4,000 changes).
+fn free_replaced(entries: usize) {
     /// What the collector frees at once.
     const AT_ONCE: usize = 512;
-    // The first two only tell that nobody reads those pages any more.
-    for _ in 0..changes.div_ceil(AT_ONCE).saturating_add(2) {
+    // It takes two more until it knows that nobody reads those pages any longer.
+    for _ in 0..entries.div_ceil(AT_ONCE).saturating_add(2) {
         crossbeam_epoch::pin().flush();
     }
 }

@@ -95,19 +95,19 @@ fn put_together(tree: &sled::Tree, id: UploadId, head: &Head) -> Result<Vec<u8>,
     Ok(record)
 }
 
-/// Puts a record, or nothing, in the place of what the database has. It has nothing of one that is
-/// new, and need not be asked.
+/// Puts a record, or nothing, in the place of what the database has, and returns how many entries that
+/// changes. It has nothing of one that is new, and need not be asked.
 pub(super) fn set(
     tree: &sled::Tree,
     batch: &mut sled::Batch,
     id: UploadId,
     record: Option<IVec>,
     is_new: bool,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let was_long = !is_new && entry(tree, id)?.is_some_and(|before| Head::read(&before).is_some());
     let key = record_key(id);
     let key = key.as_slice();
-    let mut count = 0;
+    let (mut count, mut changed) = (0, 1_usize);
     match record {
         None => batch.remove(key),
         Some(record) if record.len() <= PIECE_BYTES => batch.insert(key, record),
@@ -116,15 +116,17 @@ pub(super) fn set(
             for piece in record.chunks(PIECE_BYTES) {
                 batch.insert(&piece_key(id, count), piece);
                 count = count.saturating_add(1);
+                changed = changed.saturating_add(1);
             }
         }
     }
     if was_long {
         for surplus in each(tree.range(piece_key(id, count)..=piece_key(id, u32::MAX))) {
             batch.remove(surplus?.0);
+            changed = changed.saturating_add(1);
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn piece_key(id: UploadId, number: u32) -> [u8; 21] {
@@ -147,14 +149,15 @@ mod tests {
         UploadId::from_bytes([number; 16])
     }
 
-    /// What is put there at once.
-    fn set_all(tree: &sled::Tree, records: &[(u8, Option<Vec<u8>>)]) {
-        let mut batch = sled::Batch::default();
+    /// What is put there at once; how many entries that changes.
+    fn set_all(tree: &sled::Tree, records: &[(u8, Option<Vec<u8>>)]) -> usize {
+        let (mut batch, mut changed) = (sled::Batch::default(), 0);
         for (number, record) in records {
             let record = record.as_deref().map(IVec::from);
-            set(tree, &mut batch, id(*number), record, false).unwrap();
+            changed += set(tree, &mut batch, id(*number), record, false).unwrap();
         }
         tree.apply_batch(batch).unwrap();
+        changed
     }
 
     fn read(tree: &sled::Tree, number: u8) -> Option<Vec<u8>> {
@@ -190,15 +193,17 @@ mod tests {
             let mut model = BTreeMap::new();
             for (number, saved) in saves {
                 let saved = saved.map(|(length, seed)| record(length, seed));
-                set_all(&tree, &[(number, saved.clone())]);
-                model.insert(number, saved);
-                for number in 0..4 {
-                    prop_assert_eq!(&read(&tree, number), model.get(&number).unwrap_or(&None));
-                }
                 let pieces = |record: &Vec<u8>| match record.len() {
                     0..=PIECE_BYTES => 1,
                     length => 1 + length.div_ceil(PIECE_BYTES),
                 };
+                let before = model.get(&number).and_then(Option::as_ref).map_or(1, pieces);
+                let after = saved.as_ref().map_or(1, pieces);
+                prop_assert_eq!(set_all(&tree, &[(number, saved.clone())]), before.max(after));
+                model.insert(number, saved);
+                for number in 0..4 {
+                    prop_assert_eq!(&read(&tree, number), model.get(&number).unwrap_or(&None));
+                }
                 let entries: usize = model.values().flatten().map(pieces).sum();
                 prop_assert_eq!(tree.len(), entries);
                 let mut found = tree.iter().values();
@@ -262,7 +267,9 @@ mod tests {
         let tree = temporary();
         thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                (0..3_000).for_each(|number| set_all(&tree, &[(1, version(number))]));
+                for number in 0..3_000 {
+                    set_all(&tree, &[(1, version(number))]);
+                }
             });
             let (mut reads, mut newest) = (0, 0);
             while !writer.is_finished() {
