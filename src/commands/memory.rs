@@ -22,8 +22,12 @@ mod glibc {
 
     /// How often it is looked how much the process had to do.
     const TICK: Duration = Duration::from_millis(250);
-    /// The processor time that makes a tick busy, and that is used between two times of giving back.
+    /// The processor time that makes a tick busy, and that is used at least between two times of giving
+    /// back.
     const BUSY: Duration = Duration::from_millis(25);
+    /// So many times what giving back took is used before the next time: a large heap that is full of
+    /// holes takes 10 ms or more, and others that ask it for memory wait as long.
+    const SHARE: u32 = 20;
 
     /// Has the allocator keep as many heaps as there are CPUs, unless the environment says how many:
     /// glibc's makes eight times as many, and what one thread took and another gave back stays in each.
@@ -46,17 +50,18 @@ mod glibc {
     /// again, and would have to wait: a heap is locked as long as it is looked through.
     pub(super) fn give_back_when_quiet() {
         let looking = thread::Builder::new().name("memory".to_owned()).spawn(|| {
-            let (mut last_tick, mut last_time) = (Duration::ZERO, Duration::ZERO);
+            let (mut last_tick, mut last_time, mut pause) = (Duration::ZERO, Duration::ZERO, BUSY);
             loop {
                 thread::sleep(TICK);
                 let now = processor_time();
                 let is_busy = now.saturating_sub(last_tick) >= BUSY;
                 last_tick = now;
-                if !is_busy && now.saturating_sub(last_time) >= BUSY {
+                if !is_busy && now.saturating_sub(last_time) >= pause {
                     give_back();
                     // Without what giving back took.
                     last_time = processor_time();
                     last_tick = last_time;
+                    pause = BUSY.max(last_time.saturating_sub(now).saturating_mul(SHARE));
                 }
             }
         });
