@@ -167,11 +167,11 @@ impl GroupHasher {
         rest
     }
 
-    /// The room for the chunk doubles as a vector's does, but it never has more than a chunk.
+    /// The room for the chunk doubles as a vector's does, but is never more than a chunk.
     fn add_to_chunk(&mut self, bytes: &[u8]) {
         let length = self.open.len().saturating_add(bytes.len());
         if length > self.open.capacity() {
-            let room = length.max(self.open.capacity().saturating_mul(2)).min(CHUNK_LEN);
+            let room = length.max(self.open.capacity().saturating_mul(2)).clamp(8, CHUNK_LEN);
             self.open.reserve_exact(room.saturating_sub(self.open.len()));
         }
         self.open.extend_from_slice(bytes);
@@ -257,4 +257,19 @@ fn hasher_at(offset: u64) -> Hasher {
 /// Whether these bytes are the group number `index` that has this chaining value.
 pub fn verify_group(index: u64, bytes: &[u8], value: &ChainingValue) -> bool {
     group_chaining_value(index, bytes).as_ref() == Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trickle_reserves_little_more_than_came() {
+        let mut hasher = GroupHasher::new(0).unwrap();
+        for length in 1..=CHUNK_LEN {
+            hasher.update(b"x");
+            let room = hasher.open.capacity();
+            assert!(room <= (2 * length).clamp(8, CHUNK_LEN), "{room} bytes for {length}");
+        }
+    }
 }
