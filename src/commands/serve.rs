@@ -31,7 +31,8 @@ use super::memory;
 const BLOCKING_THREADS: usize = 128;
 
 /// The connections that wait to be accepted; the system may allow less. Who comes when it is full tries
-/// again after a second, then after three: so do all clients at once that lost a server.
+/// again after a second, then after three: so do all clients at once that lost a server. Who still waits
+/// when the server stops is refused.
 const BACKLOG: u32 = 4096;
 
 pub(crate) fn command() -> Command {
