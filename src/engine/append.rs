@@ -38,6 +38,8 @@ pub(super) struct Appending {
     /// Whether the content came with the request that creates the upload.
     pub(super) is_creation: bool,
     pub(super) admission: Admission,
+    /// Where the upload ends when all of the content has come, as far as that is known.
+    pub(super) expected_end: u64,
     pub(super) digests: Digests,
 }
 
@@ -126,6 +128,7 @@ impl Appending {
             }
             _ => {
                 let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
+                writer.expect(self.expected_end);
                 self.write_all(first, &mut gatherer, writer.as_mut()).await?
             }
         };

@@ -194,6 +194,9 @@ impl Engine {
         append: Append,
     ) -> Result<Box<Appending>, Fault> {
         let admission = upload.admit(&append, self.limits())?;
+        let offset = admission.offset;
+        let told = append.content_length.map(|bytes| offset.saturating_add(bytes));
+        let expected_end = told.or(admission.length).unwrap_or(offset);
         let engine = Arc::clone(self);
         // In a box, as other futures that are large, rare, or soon over: the append has no place for
         // them while its content takes hours, and what is at most 1032 bytes is cheap to allocate
@@ -201,8 +204,16 @@ impl Engine {
         let digests = Digests::resume(self, (&upload, version), append.checksum);
         let digests = Box::pin(digests).await?;
         let is_creation = version.is_none();
-        let appending =
-            Appending { engine, lease, upload, version, is_creation, admission, digests };
+        let appending = Appending {
+            engine,
+            lease,
+            upload,
+            version,
+            is_creation,
+            admission,
+            expected_end,
+            digests,
+        };
         Ok(Box::new(appending))
     }
 

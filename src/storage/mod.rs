@@ -204,6 +204,10 @@ pub trait DataStore: Send + Sync + 'static {
 
 /// Appends to one upload.
 pub trait DataWriter: Send {
+    /// Tells where the upload will end when all has come that is to be written now. A store may
+    /// make room for that in larger steps than it is written in. What comes may end elsewhere.
+    fn expect(&mut self, _end: u64) {}
+
     /// Writes these bytes behind those before. They are scratch until [`Self::commit`].
     ///
     /// After [`Failure::Full`] none of these bytes count, and those before can still be committed.

@@ -70,6 +70,13 @@ static long dispatch(long number, const long *arg) {
         if (inode(arg[2], buffer, &path) != 0)
             return do_copy(arg[0], (void *)arg[1], arg[2], (void *)arg[3], arg[4]);
         break;
+    /* The program is to do what it does on ext4. */
+    case SYS_statfs: {
+        long done = CALL(number, arg[0], arg[1], 0);
+        if (done == 0 && of_path(here, (void *)arg[0], buffer) != NULL)
+            ((struct statfs *)arg[1])->f_type = EXT4_SUPER_MAGIC;
+        return done;
+    }
     case SYS_mmap: file = inode(arg[4], buffer, &path); break;
     case SYS_splice: file = inode(arg[2], buffer, &path); break;
     default: file = inode(arg[0], buffer, &path); break;
@@ -92,7 +99,7 @@ static const int handed_over[] = {
     SYS_fdatasync, SYS_syncfs, SYS_sync, SYS_sync_file_range, SYS_truncate, SYS_ftruncate,
     SYS_fallocate, SYS_rename, SYS_renameat, SYS_renameat2, SYS_link, SYS_linkat, SYS_unlink,
     SYS_unlinkat, SYS_rmdir, SYS_mkdir, SYS_mkdirat, SYS_symlink, SYS_symlinkat, SYS_copy_file_range,
-    SYS_sendfile, SYS_splice, SYS_io_uring_setup,
+    SYS_sendfile, SYS_splice, SYS_io_uring_setup, SYS_statfs,
 };
 enum { HANDED_OVER = sizeof handed_over / sizeof *handed_over, ARGUMENT = offsetof(struct seccomp_data, args) };
 

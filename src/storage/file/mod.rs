@@ -5,6 +5,7 @@
 //! files are what they seem: an administrator may copy a complete one away.
 
 mod ahead;
+mod blocks;
 mod buffers;
 mod lists;
 mod parts;
@@ -17,7 +18,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -64,6 +65,8 @@ struct Shared {
     pace: Arc<Pace>,
     /// For what nobody waits for yet.
     ahead: Arc<Semaphore>,
+    /// Whether files get blocks in advance.
+    preallocates: AtomicBool,
 }
 
 impl FileStore {
@@ -94,6 +97,7 @@ impl FileStore {
         made.map_err(|source| StorageError::io("making the folders of the data", None, source))?;
         let (room, readers, writers, buffers) = Default::default();
         let ahead = Arc::new(Semaphore::new(ahead::MOST_AT_ONCE));
+        let preallocates = blocks::is_of_use(&folder).into();
         let shared = Shared {
             folder,
             durability,
@@ -105,6 +109,7 @@ impl FileStore {
             buffers,
             pace,
             ahead,
+            preallocates,
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -1,6 +1,7 @@
 //! What is particular to this store; what every store does is in the contract.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
 
 use super::*;
@@ -166,4 +167,76 @@ async fn long_scratch_is_cut_off_as_short_scratch_is() {
             assert_eq!((found.len() as u64, &found[found.len() - 3..]), (offset + 3, &[7; 3][..]));
         }
     }
+}
+
+/// A writer of content that ends at `end`, in a store that preallocates whatever file system this is.
+async fn writer_of(store: &FileStore, end: u64) -> Box<dyn DataWriter> {
+    store.shared.preallocates.store(true, Ordering::Relaxed);
+    let mut writer = store.writer(id(), 0).await.unwrap();
+    writer.expect(end);
+    writer
+}
+
+async fn write_kib(writer: &mut dyn DataWriter, kib: usize) -> Result<(), StorageError> {
+    writer.write(vec![vec![7; kib << 10].into()]).await
+}
+
+/// The KiB that the file of the upload has, and those that it takes on the disk.
+fn kib_of(store: &FileStore) -> (u64, u64) {
+    let found = fs::metadata(store.shared.path(id())).unwrap();
+    (found.len() >> 10, found.blocks() >> 1)
+}
+
+#[tokio::test]
+async fn fast_content_has_blocks_in_advance_and_gives_back_those_that_it_does_not_fill() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut writer = writer_of(&store, 64 << 20).await;
+    write_kib(writer.as_mut(), 256).await.unwrap();
+    let has_more = |(length, blocks)| blocks >= length + (8 << 10);
+    let has_no_more = |(length, blocks): (u64, u64)| blocks <= length + 64;
+    assert!(has_more(kib_of(&store)), "{:?}", kib_of(&store));
+    writer.rest().await.unwrap();
+    assert!(has_no_more(kib_of(&store)), "{:?}", kib_of(&store));
+    write_kib(writer.as_mut(), 256).await.unwrap();
+    assert!(has_more(kib_of(&store)), "{:?}", kib_of(&store));
+    writer.write_and_commit(vec![Bytes::from_static(b"end")]).await.unwrap();
+    assert!(has_no_more(kib_of(&store)), "{:?}", kib_of(&store));
+    let found = std::fs::read(store.shared.path(id())).unwrap();
+    assert_eq!((found.len(), &found[(512 << 10) - 1..]), ((512 << 10) + 3, &b"\x07end"[..]));
+}
+
+#[tokio::test]
+async fn slow_short_and_endless_content_has_no_blocks_in_advance() {
+    for (end, kib) in [(64 << 20, 64), ((1 << 20) - 1, 256), (0, 256)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        let mut writer = writer_of(&store, end).await;
+        for _ in 0..3 {
+            write_kib(writer.as_mut(), kib).await.unwrap();
+        }
+        let (length, blocks) = kib_of(&store);
+        assert!(blocks <= length + 64, "{length} {blocks}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_room_is_filled_to_its_end_without_blocks_in_advance() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut writer = writer_of(&store, 64 << 20).await;
+    // It is not looked at again before that.
+    let later = Instant::now() + Duration::from_secs(3_600);
+    *store.shared.room.lock() = Some((later, 9 << 20));
+    let mut written = 0;
+    let full = loop {
+        match write_kib(writer.as_mut(), 256).await {
+            Ok(()) => written += 256,
+            Err(full) => break full,
+        }
+    };
+    assert!(full.is_full(), "{full}");
+    assert_eq!(written, 9 << 10);
+    writer.commit().await.unwrap();
+    assert_eq!(kib_of(&store).0, 9 << 10);
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::ahead::Ahead;
+use super::blocks::Blocks;
 use crate::protocol::id::UploadId;
 use crate::storage::folder::sync_folder;
 use crate::storage::pace::Waits;
@@ -21,6 +22,13 @@ const QUICKLY_CUT_BYTES: u64 = 8 << 20;
 /// When more files are open, none is kept open for the next write: with uploads that trickle there
 /// would be two descriptors for each.
 const MANY_OPEN: usize = 256;
+
+impl Shared {
+    /// Whether none is kept open.
+    pub(super) fn are_many_open(&self) -> bool {
+        self.writers.load(Ordering::Relaxed) > MANY_OPEN
+    }
+}
 
 pub(super) struct FileWriter {
     id: UploadId,
@@ -57,6 +65,7 @@ struct Work {
     file: Option<Open>,
     /// Where the next byte goes.
     end: u64,
+    blocks: Blocks,
     is_cut: bool,
     /// Whether the folder may not know the file yet, should the power fail.
     needs_folder_sync: bool,
@@ -72,6 +81,7 @@ impl FileWriter {
             id,
             file: None,
             end: offset,
+            blocks: Blocks::default(),
             is_cut: false,
             needs_folder_sync: offset == 0,
             needs_sync: false,
@@ -114,12 +124,18 @@ impl FileWriter {
 }
 
 impl DataWriter for FileWriter {
+    fn expect(&mut self, end: u64) {
+        if let Some(work) = &mut self.work {
+            work.blocks.expect(end, &work.shared);
+        }
+    }
+
     fn write(&mut self, pieces: Vec<Bytes>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let bytes = count(&pieces);
             self.write_quickly(pieces).await?;
             let Some(work) = &self.work else { return Ok(()) };
-            if work.shared.writers.load(Ordering::Relaxed) > MANY_OPEN {
+            if work.shared.are_many_open() {
                 // As when the peer stalls.
                 return self.rest().await;
             }
@@ -154,7 +170,15 @@ impl DataWriter for FileWriter {
                 self.run(Waits::ForTheDisk, write).await?;
             }
             let synced = std::mem::take(&mut self.ahead).ended().await;
-            self.synced(synced)
+            self.synced(synced)?;
+            if self.work.as_ref().is_none_or(|work| !work.blocks.are_beyond(work.end)) {
+                return Ok(());
+            }
+            self.run(Waits::Seldom, |work| {
+                work.give_back_blocks();
+                Ok(())
+            })
+            .await
         })
     }
 
@@ -175,6 +199,7 @@ impl DataWriter for FileWriter {
                 self.commit().await?;
             }
             let close = |work: &mut Work| {
+                work.give_back_blocks();
                 work.file = None;
                 Ok(())
             };
@@ -190,16 +215,27 @@ impl Work {
         let io = |source| StorageError::io("writing the data", Some(id), source);
         // What is cut off gives room back.
         self.open(Waits::ForTheDisk)?;
-        let Some(open) = &self.file else { return Err(self.fail(Failure::Closed)) };
-        let taken = self.shared.take_room(bytes);
+        let Some(Open { file, .. }) = &self.file else { return Err(self.fail(Failure::Closed)) };
+        let next = self.end..self.end.saturating_add(bytes);
+        let taken = self.blocks.take_room(&self.shared, file, &next);
         // Uploads are often read at once, by what looks for viruses or makes pictures smaller.
-        let write = |_left| write_all_at(&open.file, &pieces, self.end, Cached::Kept).map(|_| ());
+        let write = |()| write_all_at(file, &pieces, next.start, Cached::Kept).map(|_| ());
         let written = taken.and_then(write).map_err(io);
         self.lacked_room = written.as_ref().is_err_and(StorageError::is_full);
         written?;
-        self.end = self.end.saturating_add(bytes);
+        self.end = next.end;
         self.needs_sync = true;
         Ok(())
+    }
+
+    /// Gives back the blocks that were taken for what has not come.
+    fn give_back_blocks(&mut self) {
+        let Some(Open { file, .. }) = &self.file else { return };
+        if self.blocks.are_beyond(self.end)
+            && let Err(error) = self.blocks.give_back(&self.shared, file, self.end)
+        {
+            tracing::warn!(upload = %self.id, %error, "room for what has not come stays taken");
+        }
     }
 
     fn fail(&self, failure: Failure) -> StorageError {
