@@ -20,7 +20,8 @@ use rustix::io::Errno;
 
 use super::Shared;
 
-/// What is taken at once: what ext4 takes itself for a long file that grows.
+/// What is taken at once: what ext4 takes itself for a long file that grows. (Eight uploads of 64 MiB at
+/// once lie in 6 to 8 extents each, in place of 8 to 10.)
 const STEP_BYTES: u64 = 8 << 20;
 /// What is worth a call. (Uploads and PATCHes of up to 512 KiB gain nothing.)
 const WORTH_BYTES: u64 = 1 << 20;
