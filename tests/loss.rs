@@ -21,6 +21,7 @@ use shim::clients::{Client, Upload};
 use shim::disk::Disk;
 use shim::trace::{Event, events};
 use shim::{Fault, Shim, on};
+use tempfile::TempDir;
 
 const IMAGES: u64 = 120;
 /// Rounds that run side by side.
@@ -46,6 +47,29 @@ struct Life {
 
 /// What the clients know, each for itself.
 type Known = Vec<Vec<Upload>>;
+
+/// Something that was lost.
+struct Loss {
+    what: String,
+    /// The disk, where it can be looked at again.
+    disk: Option<TempDir>,
+}
+
+impl From<String> for Loss {
+    fn from(what: String) -> Self {
+        Self { what, disk: None }
+    }
+}
+
+impl Loss {
+    /// What was lost, and where the disk is kept.
+    fn kept(self) -> String {
+        let Self { what, disk } = self;
+        let Some(folder) = disk.map(TempDir::keep) else { return what };
+        let folder = folder.display();
+        format!("{what}\nTo look at it again:\nRESUMED_LOSS_DISK={folder} cargo test --test loss")
+    }
+}
 
 /// Lets the program live on the disk of this shim: its clients check what they know, and go on.
 ///
@@ -122,7 +146,7 @@ impl Life {
     }
 
     /// Lets the power fail so often, and one time in four again after that.
-    fn lose_power(mut self, count: u64, random: &mut Random, depth: u64) -> Result<u64, String> {
+    fn lose_power(mut self, count: u64, random: &mut Random, depth: u64) -> Result<u64, Loss> {
         let mut events = self.events.iter().peekable();
         let mut images = 0;
         for point in self.points(count, random) {
@@ -141,30 +165,30 @@ impl Life {
                 Ok(life) if goes_on => images += life.lose_power(2, random, depth - 1)?,
                 Ok(_) => {}
                 Err(what) => {
-                    return Err(self.keep(point, seed, &known, &what));
+                    return Err(self.loss(point, seed, &known, &what));
                 }
             }
         }
         Ok(images)
     }
 
-    /// Keeps the disk on which something is lost.
-    fn keep(&self, point: u64, seed: u64, known: &Known, what: &str) -> String {
-        let folder = tempfile::tempdir().unwrap().keep();
+    /// A loss, with the disk.
+    fn loss(&self, point: u64, seed: u64, known: &Known, what: &str) -> Loss {
+        let disk = tempfile::tempdir().unwrap();
+        let folder = disk.path();
         fs::create_dir(folder.join("disk")).unwrap();
         self.before.lose_power(seed, &folder.join("disk"));
         fs::write(folder.join("known.json"), serde_json::to_vec(known).unwrap()).unwrap();
-        fs::copy(self.shim.trace(), folder.join("trace")).unwrap();
-        let folder = folder.display();
-        format!(
-            "{what}\nThe power failed at {point} of {folder}/trace, seed {seed}. To look at it again:\n\
-             RESUMED_LOSS_DISK={folder} cargo test --test loss"
-        )
+        let trace = folder.join("trace");
+        fs::copy(self.shim.trace(), &trace).unwrap();
+        let trace = trace.display();
+        let what = format!("{what}\nThe power failed at {point} of {trace}, seed {seed}.");
+        Loss { what, disk: Some(disk) }
     }
 }
 
 /// One run of clients, and what becomes of it.
-fn round(shim: Shim, seed: u64, count: u64, faults: &[Fault]) -> Result<u64, String> {
+fn round(shim: Shim, seed: u64, count: u64, faults: &[Fault]) -> Result<u64, Loss> {
     let nothing = vec![Vec::new(); CLIENTS];
     let life = live(shim, nothing, seed, STEPS, faults)?;
     life.lose_power(count, &mut Random(seed), 2)
@@ -198,7 +222,7 @@ fn whatever_was_acknowledged_survives_a_power_loss_on_a_real_file_system() {
                     while images < wanted / WORKERS {
                         let count = IMAGES_A_ROUND.min(wanted / WORKERS - images);
                         images += round(shim.another(), seed, count, &[])
-                            .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+                            .unwrap_or_else(|loss| panic!("seed {seed}: {}", loss.kept()));
                         seed = seed.wrapping_add(WORKERS);
                     }
                     images
