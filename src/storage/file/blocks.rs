@@ -7,11 +7,12 @@
 //!
 //! Blocks beyond the end of a file are of no use to anybody else. So they are taken only for content
 //! that is long and comes fast, and given back when it ends before they do or its peer stalls. After a
-//! crash they stay until the upload goes on or goes away.
+//! crash or a failed write they stay until the upload goes on or goes away.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -27,6 +28,9 @@ const STEP_BYTES: u64 = 8 << 20;
 const WORTH_BYTES: u64 = 1 << 20;
 /// What is written at once when the peer is fast.
 const FAST_BYTES: u64 = 128 << 10;
+/// What a file has more than its bytes without any beyond its end: the rest of its last block, and where
+/// they all are.
+const SLACK_BYTES: u64 = 64 << 10;
 /// Linux: `EXT4_SUPER_MAGIC` in `linux/magic.h`, that of ext2 and ext3 as well.
 const EXT4_MAGIC: FsWord = 0xef53;
 
@@ -82,6 +86,13 @@ impl Blocks {
             }
         }
         Ok(())
+    }
+
+    /// Whether an append that did not end well left some behind the end of this file.
+    pub(super) fn are_left(found: &Metadata, shared: &Shared) -> bool {
+        let taken = found.blocks().saturating_mul(512);
+        shared.preallocates.load(Ordering::Relaxed)
+            && taken > found.len().saturating_add(SLACK_BYTES)
     }
 
     /// Whether some lie behind this end of the file.

@@ -207,6 +207,21 @@ async fn fast_content_has_blocks_in_advance_and_gives_back_those_that_it_does_no
 }
 
 #[tokio::test]
+async fn blocks_that_a_killed_process_left_are_given_back_by_the_next_append() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut writer = writer_of(&store, 64 << 20).await;
+    write_kib(writer.as_mut(), 256).await.unwrap();
+    drop(writer);
+    let left = kib_of(&store);
+    assert!(left.0 == 256 && left.1 >= 8 << 10, "{left:?}");
+    let mut writer = store.writer(id(), 256 << 10).await.unwrap();
+    write_kib(writer.as_mut(), 1).await.unwrap();
+    let (length, blocks) = kib_of(&store);
+    assert!(length == 257 && blocks <= length + 64, "{length} {blocks}");
+}
+
+#[tokio::test]
 async fn slow_short_and_endless_content_has_no_blocks_in_advance() {
     for (end, kib) in [(64 << 20, 64), ((1 << 20) - 1, 256), (0, 256)] {
         let folder = tempfile::tempdir().unwrap();

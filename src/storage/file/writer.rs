@@ -299,14 +299,15 @@ impl Work {
     fn cut(&self, file: &File, waits: Waits) -> Result<bool, StorageError> {
         let doing = "cutting the data to its offset";
         let io = |source| StorageError::io(doing, Some(self.id), source);
-        let length = file.metadata().map_err(io)?.len();
+        let found = file.metadata().map_err(io)?;
+        let length = found.len();
         if length < self.end {
             return Err(self.fail(Failure::Missing));
         }
         if is_long(length.saturating_sub(self.end), waits) {
             return Ok(false);
         }
-        if length > self.end {
+        if length > self.end || Blocks::are_left(&found, &self.shared) {
             file.set_len(self.end).map_err(io)?;
             // It is to be seen at once.
             *self.shared.room.lock() = None;
