@@ -29,10 +29,10 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Option<Self> {
+    fn new(length: u64) -> Option<Self> {
         let shim = Shim::new(0)?;
         let program = shim.start(&[]).unwrap();
-        let length = format!("Upload-Length: {LENGTH}\r\n");
+        let length = format!("Upload-Length: {length}\r\n");
         let created = request(program.address, ("POST", "/files/"), &length, b"").unwrap();
         let path = created.expect(&[201]).unwrap().path();
         Some(Self { shim, program, path })
@@ -41,6 +41,19 @@ impl Scene {
     fn append(&self, offset: u64) -> Answer {
         let bytes = content(offset, PIECE);
         append(self.program.address, (&self.path, offset), "", &bytes).unwrap()
+    }
+
+    /// An append whose content is still to come.
+    fn begin(&self, offset: u64, bytes: u64) -> Slow {
+        let mut slow = Slow::open(self.program.address).unwrap();
+        let head = format!(
+            "PATCH {} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\n\
+             Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\n\
+             Content-Length: {bytes}\r\n\r\n",
+            self.path
+        );
+        slow.send(head.as_bytes()).unwrap();
+        slow
     }
 
     fn id(&self) -> &str {
@@ -68,19 +81,11 @@ impl Scene {
 
 #[test]
 fn what_was_taken_for_content_that_does_not_come_is_given_back() {
-    let Some(scene) = Scene::new() else { return };
+    let Some(scene) = Scene::new(LENGTH) else { return };
     let mut offset = 0;
     // The one stalls for a moment and goes away, the other goes away at once.
     for stalls in [true, false] {
-        let mut slow = Slow::open(scene.program.address).unwrap();
-        let head = format!(
-            "PATCH {} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\n\
-             Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\n\
-             Content-Length: {}\r\n\r\n",
-            scene.path,
-            LENGTH - offset
-        );
-        slow.send(head.as_bytes()).unwrap();
+        let mut slow = scene.begin(offset, LENGTH - offset);
         slow.send(&content(offset, PIECE)).unwrap();
         offset += PIECE;
         if stalls {
@@ -108,7 +113,7 @@ fn what_was_taken_for_content_that_does_not_come_is_given_back() {
 #[test]
 fn a_disk_that_has_nothing_in_advance_takes_the_content_all_the_same() {
     for error in ["ENOSPC", "EDQUOT", "EIO", "EOPNOTSUPP"] {
-        let Some(scene) = Scene::new() else { return };
+        let Some(scene) = Scene::new(LENGTH) else { return };
         let number = match error {
             "ENOSPC" => 28,
             "EDQUOT" => 122,
@@ -129,4 +134,17 @@ fn a_disk_that_has_nothing_in_advance_takes_the_content_all_the_same() {
         assert_eq!(head.offset(), Some(2 * PIECE), "{error}");
         assert_eq!(fs::read(scene.file()).unwrap(), content(0, 2 * PIECE), "{error}");
     }
+}
+
+#[test]
+fn an_append_whose_record_cannot_be_saved_gives_back_what_it_took() {
+    // The first save comes behind 64 MiB.
+    const SENT: u64 = 66 << 20;
+    let Some(scene) = Scene::new(4 * SENT) else { return };
+    let mut slow = scene.begin(0, 4 * SENT);
+    scene.shim.set_faults(&[Fault::all(on::WRITE | on::SYNC, "/journal/", 28)]);
+    slow.send(&content(0, SENT)).unwrap();
+    let answer = slow.head().unwrap();
+    assert!((500..600).contains(&answer.status), "{}", answer.head);
+    scene.wait_for(|length, taken| length >= 64 << 20 && taken <= length + SLACK);
 }

@@ -129,7 +129,12 @@ impl Appending {
             _ => {
                 let mut writer = self.engine.data.writer(self.upload.id(), offset).await?;
                 writer.expect(self.expected_end);
-                self.write_all(first, &mut gatherer, writer.as_mut()).await?
+                let written = self.write_all(first, &mut gatherer, writer.as_mut()).await;
+                if written.is_err() {
+                    // What it took in advance is given back. The failure that counts is known already.
+                    let _ = writer.rest().await;
+                }
+                written?
             }
         };
         let refusal = match ending {

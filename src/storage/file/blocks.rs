@@ -6,8 +6,11 @@
 //! 0.88. All that the machine did until the disk had it: 1.02 and 0.97, 1.38 and 1.18.)
 //!
 //! Blocks beyond the end of a file are of no use to anybody else. So they are taken only for content
-//! that is long and comes fast, and given back when it ends before they do or its peer stalls. After a
-//! crash or a failed write they stay until the upload goes on or goes away.
+//! that is long and comes fast, and given back when it ends before they do, comes slowly or stalls. After
+//! a crash, a failed write or a failed sync they stay until the upload goes on or goes away.
+//!
+//! A kernel with `CONFIG_EXT4_DEBUG` logs "extent logical block … IO logical block …" when part of them is
+//! written. That tells of a split, and of nothing wrong.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -28,6 +31,12 @@ const STEP_BYTES: u64 = 8 << 20;
 const WORTH_BYTES: u64 = 1 << 20;
 /// What is written at once when the peer is fast.
 const FAST_BYTES: u64 = 128 << 10;
+/// No file gets any when the disk has less: ext4 may need another block when it marks them as written, and
+/// a write-back that fails for want of it is told to nobody unless somebody syncs.
+const PLENTY_BYTES: u64 = 256 << 20;
+/// Nor when more files are open for writing. (Well below where those are closed behind each write, or
+/// the same blocks would be taken and given back all the time.)
+const MOST_OPEN: usize = 128;
 /// What a file has more than its bytes without any beyond its end: the rest of its last block, and where
 /// they all are.
 const SLACK_BYTES: u64 = 64 << 10;
@@ -68,10 +77,14 @@ impl Blocks {
         if lacking == 0 {
             return Ok(());
         }
-        let may_take = |step: &_| !shared.are_many_open() && shared.take_room(count(step)).is_ok();
-        let Some(step) = self.step(bytes).filter(may_take) else {
-            return shared.take_room(lacking).map(|_left| ());
+        let left = shared.take_room(lacking)?;
+        let Some(step) = self.step(bytes).filter(|_| may_take(shared, left)) else {
+            return Ok(());
         };
+        let more = count(&step).saturating_sub(lacking);
+        if shared.take_room(more).is_err() {
+            return Ok(());
+        }
         match fallocate(file, FallocateFlags::KEEP_SIZE, step.start, count(&step)) {
             Ok(()) => self.end = step.end,
             Err(errno) => {
@@ -118,9 +131,19 @@ impl Blocks {
     fn step(&self, bytes: &Range<u64>) -> Option<Range<u64>> {
         let end = bytes.end.saturating_add(STEP_BYTES).min(self.expected);
         let step = bytes.start.max(self.end)..end;
-        let is_worth_it = count(bytes) >= FAST_BYTES && count(&step) >= WORTH_BYTES;
+        let is_worth_it = are_fast(count(bytes)) && count(&step) >= WORTH_BYTES;
         (is_worth_it && bytes.end <= end).then_some(step)
     }
+}
+
+/// Whether a peer is fast of which so many bytes came together.
+pub(super) fn are_fast(bytes: u64) -> bool {
+    bytes >= FAST_BYTES
+}
+
+/// Whether a file may get some when so much room is left.
+fn may_take(shared: &Shared, left: u64) -> bool {
+    left >= PLENTY_BYTES && shared.writers.load(Ordering::Relaxed) <= MOST_OPEN
 }
 
 fn count(bytes: &Range<u64>) -> u64 {

@@ -169,9 +169,11 @@ async fn long_scratch_is_cut_off_as_short_scratch_is() {
     }
 }
 
-/// A writer of content that ends at `end`, in a store that preallocates whatever file system this is.
+/// A writer of content that ends at `end`, in a store that preallocates whatever file system this is and
+/// how little it has left.
 async fn writer_of(store: &FileStore, end: u64) -> Box<dyn DataWriter> {
     store.shared.preallocates.store(true, Ordering::Relaxed);
+    leave_room(store, 1 << 30);
     let mut writer = store.writer(id(), 0).await.unwrap();
     writer.expect(end);
     writer
@@ -236,22 +238,68 @@ async fn slow_short_and_endless_content_has_no_blocks_in_advance() {
 }
 
 #[tokio::test]
+async fn blocks_are_given_back_once_the_content_comes_slowly() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut writer = writer_of(&store, 64 << 20).await;
+    write_kib(writer.as_mut(), 256).await.unwrap();
+    assert!(kib_of(&store).1 >= 8 << 10, "{:?}", kib_of(&store));
+    write_kib(writer.as_mut(), 1).await.unwrap();
+    let (length, blocks) = kib_of(&store);
+    assert!(length == 257 && blocks <= length + 64, "{length} {blocks}");
+}
+
+/// That no more room is found than this, until long after the test.
+fn leave_room(store: &FileStore, bytes: u64) {
+    let later = Instant::now() + Duration::from_secs(3_600);
+    *store.shared.room.lock() = Some((later, bytes));
+}
+
+#[tokio::test]
 async fn the_last_room_is_filled_to_its_end_without_blocks_in_advance() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();
     let mut writer = writer_of(&store, 64 << 20).await;
-    // It is not looked at again before that.
-    let later = Instant::now() + Duration::from_secs(3_600);
-    *store.shared.room.lock() = Some((later, 9 << 20));
+    leave_room(&store, 9 << 20);
     let mut written = 0;
     let full = loop {
         match write_kib(writer.as_mut(), 256).await {
             Ok(()) => written += 256,
             Err(full) => break full,
         }
+        let (length, blocks) = kib_of(&store);
+        assert!(blocks <= length + 64, "{length} {blocks}");
     };
     assert!(full.is_full(), "{full}");
     assert_eq!(written, 9 << 10);
     writer.commit().await.unwrap();
     assert_eq!(kib_of(&store).0, 9 << 10);
+}
+
+#[tokio::test]
+async fn who_finds_no_room_gives_back_the_blocks_that_are_too_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut writer = writer_of(&store, 64 << 20).await;
+    write_kib(writer.as_mut(), 256).await.unwrap();
+    leave_room(&store, 4 << 10);
+    // The last of 41 needs 8 KiB more than there are.
+    for _ in 0..40 {
+        write_kib(writer.as_mut(), 200).await.unwrap();
+    }
+    let full = write_kib(writer.as_mut(), 200).await.unwrap_err();
+    assert!(full.is_full(), "{full}");
+    let (length, blocks) = kib_of(&store);
+    assert!(length == 256 + 40 * 200 && blocks <= length + 64, "{length} {blocks}");
+}
+
+#[tokio::test]
+async fn many_writers_have_no_blocks_in_advance() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut writer = writer_of(&store, 64 << 20).await;
+    store.shared.writers.fetch_add(200, Ordering::Relaxed);
+    write_kib(writer.as_mut(), 256).await.unwrap();
+    let (length, blocks) = kib_of(&store);
+    assert!(blocks <= length + 64, "{length} {blocks}");
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::ahead::Ahead;
-use super::blocks::Blocks;
+use super::blocks::{Blocks, are_fast};
 use crate::protocol::id::UploadId;
 use crate::storage::folder::sync_folder;
 use crate::storage::pace::Waits;
@@ -215,6 +215,9 @@ impl Work {
         let io = |source| StorageError::io("writing the data", Some(id), source);
         // What is cut off gives room back.
         self.open(Waits::ForTheDisk)?;
+        if !are_fast(bytes) {
+            self.give_back_blocks();
+        }
         let Some(Open { file, .. }) = &self.file else { return Err(self.fail(Failure::Closed)) };
         let next = self.end..self.end.saturating_add(bytes);
         let taken = self.blocks.take_room(&self.shared, file, &next);
@@ -222,6 +225,9 @@ impl Work {
         let write = |()| write_all_at(file, &pieces, next.start, Cached::Kept).map(|_| ());
         let written = taken.and_then(write).map_err(io);
         self.lacked_room = written.as_ref().is_err_and(StorageError::is_full);
+        if self.lacked_room {
+            self.give_back_blocks();
+        }
         written?;
         self.end = next.end;
         self.needs_sync = true;
