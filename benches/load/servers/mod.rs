@@ -23,6 +23,11 @@ pub(crate) use bare::{ARGUMENT as BARE_ARGUMENT, serve as serve_bare};
 /// How long a server may take to listen or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How much memory is taken for each byte that comes. Who needs it next is not given just what was
+/// taken and given back: with the same amount, one upload of 1 GiB behind many small files had 0.7 CPU
+/// s/GB in place of the 0.35 that it has by itself; with three times as much 0.33 to 0.38.
+const MEMORY_TIMES: u64 = 3;
+
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -125,7 +130,7 @@ impl Server {
     /// memory at hand for so many bytes that come.
     pub(crate) fn watch(&self, bytes: u64) -> Outcome<Watch> {
         rustix::fs::syncfs(File::open(&self.folder)?)?;
-        take_memory(bytes)?;
+        take_memory(bytes.saturating_mul(MEMORY_TIMES))?;
         Watch::begin(self.child.id())
     }
 
